@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "criu-lazy/os/ring.h"
+
+#include "criu-lazy/base/clock.h"
+#include "criu-lazy/base/err.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <liburing.h>
+#include <poll.h>
+#include <stdlib.h>
+
+enum { RING_ENTRIES = 256, RING_CQ_ENTRIES = 16384 };
+
+struct ring {
+	struct io_uring uring;
+};
+
+/* user_data is the watch's address; bit 0 set: the answer to a cancellation, nobody's. */
+static const uint64_t NOBODY = 1;
+
+int ring_new(struct ring **ret, struct err *err)
+{
+	/* The completion queue must hold one entry a watch in the worst case; overflow is kept by
+	 * the kernel (IORING_FEAT_NODROP), only slower. */
+	struct io_uring_params params = {
+		.flags = IORING_SETUP_CQSIZE | IORING_SETUP_COOP_TASKRUN,
+		.cq_entries = RING_CQ_ENTRIES,
+	};
+	struct ring *ring = calloc(1, sizeof(*ring));
+	int r;
+
+	if (!ring)
+		return err_set(err, ENOMEM, "event loop");
+	r = io_uring_queue_init_params(RING_ENTRIES, &ring->uring, &params);
+	if (r == -EINVAL) { /* before 5.19 */
+		params = (struct io_uring_params){.flags = IORING_SETUP_CQSIZE,
+		                                  .cq_entries = RING_CQ_ENTRIES};
+		r = io_uring_queue_init_params(RING_ENTRIES, &ring->uring, &params);
+	}
+	if (r < 0) {
+		free(ring);
+		return err_set(err, -r, "io_uring is not available (see `criu-lazy check`)");
+	}
+	*ret = ring;
+	return 0;
+}
+
+void ring_free(struct ring *ring)
+{
+	if (!ring)
+		return;
+	io_uring_queue_exit(&ring->uring);
+	free(ring);
+}
+
+static struct io_uring_sqe *next_sqe(struct ring *ring)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
+
+	/* A full submission queue is a normal case: hand it over and go on. */
+	while (!sqe) {
+		io_uring_submit(&ring->uring);
+		sqe = io_uring_get_sqe(&ring->uring);
+	}
+	return sqe;
+}
+
+static void arm(struct ring *ring, struct watch *w)
+{
+	struct io_uring_sqe *sqe = next_sqe(ring);
+
+	io_uring_prep_poll_multishot(sqe, w->fd, w->events);
+	io_uring_sqe_set_data(sqe, w);
+	w->state = WATCH_ARMED;
+}
+
+int ring_watch(struct ring *ring, struct watch *w, int fd, uint32_t events, struct err *err)
+{
+	int r;
+
+	assert(w->state == WATCH_IDLE);
+	w->fd = fd;
+	w->events = events;
+	arm(ring, w);
+	r = io_uring_submit(&ring->uring);
+	if (r < 0)
+		return err_set(err, -r, "io_uring: submit");
+	return 0;
+}
+
+void ring_unwatch(struct ring *ring, struct watch *w)
+{
+	struct io_uring_sqe *sqe;
+
+	if (w->state == WATCH_IDLE) {
+		if (w->gone)
+			w->gone(w);
+		return;
+	}
+	if (w->state == WATCH_CANCELLED)
+		return;
+	sqe = next_sqe(ring);
+	io_uring_prep_poll_remove(sqe, (uint64_t)(uintptr_t)w);
+	io_uring_sqe_set_data64(sqe, NOBODY);
+	w->state = WATCH_CANCELLED;
+	io_uring_submit(&ring->uring);
+}
+
+static int dispatch(struct ring *ring, uint64_t data, int res, unsigned flags)
+{
+	struct watch *w = (struct watch *)(uintptr_t)data;
+	bool more = flags & IORING_CQE_F_MORE;
+
+	if (data == NOBODY || data == LIBURING_UDATA_TIMEOUT)
+		return 0;
+	if (w->state == WATCH_CANCELLED) {
+		if (!more) {
+			w->state = WATCH_IDLE;
+			if (w->gone)
+				w->gone(w);
+		}
+		return 0;
+	}
+	if (!more)
+		w->state = WATCH_IDLE;
+	if (!more && res >= 0)
+		arm(ring, w); /* the kernel ended the multishot (a full queue): go on */
+	w->ready(w, res < 0 ? (uint32_t)POLLERR : (uint32_t)res);
+	return 1;
+}
+
+int ring_wait(struct ring *ring, int64_t timeout, struct err *err)
+{
+	struct io_uring_cqe *cqe;
+	int called = 0, r = 0;
+
+	if (io_uring_sq_ready(&ring->uring))
+		io_uring_submit(&ring->uring);
+	if (timeout > 0 && io_uring_peek_cqe(&ring->uring, &cqe) < 0) {
+		struct __kernel_timespec ts = {.tv_sec = timeout / NSEC_PER_SEC,
+		                               .tv_nsec = timeout % NSEC_PER_SEC};
+
+		r = io_uring_wait_cqe_timeout(&ring->uring, &cqe,
+		                              timeout == INT64_MAX ? NULL : &ts);
+		if (r < 0 && r != -ETIME && r != -EINTR && r != -EAGAIN)
+			return err_set(err, -r, "io_uring: wait");
+	}
+	/* Handlers may arm and cancel: take one entry at a time, and only those that are here now.
+	 */
+	while (called < RING_CQ_ENTRIES && io_uring_peek_cqe(&ring->uring, &cqe) == 0) {
+		uint64_t data = cqe->user_data;
+		unsigned flags = cqe->flags;
+		int res = cqe->res;
+
+		io_uring_cqe_seen(&ring->uring, cqe);
+		called += dispatch(ring, data, res, flags);
+	}
+	return called;
+}

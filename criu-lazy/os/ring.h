@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * ring.h - the event loop: who is told when a descriptor has something to say.  The only user of
+ * liburing.
+ *
+ *	struct watch w = {.ready = my_handler};
+ *	ring_watch(ring, &w, fd, POLLIN, err);
+ *	for (;;)
+ *		ring_wait(ring, timeout);	calls w.ready(&w, events)
+ *	ring_unwatch(ring, &w);			w.gone(&w) is called when the kernel has let go of
+ *it
+ *
+ * Polls are multishot: told once for each wake-up, so a handler reads until nothing is left.  A
+ * struct watch belongs to its owner and must live until gone() was called.  One thread a ring.
+ */
+#ifndef CRIU_LAZY_OS_RING_H
+#define CRIU_LAZY_OS_RING_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct err;
+struct ring;
+
+struct watch {
+	void (*ready)(struct watch *w, uint32_t events); /* POLL* bits */
+	void (*gone)(struct watch *w); /* may be NULL */
+	/* private to ring.c */
+	int fd;
+	uint32_t events;
+	enum { WATCH_IDLE, WATCH_ARMED, WATCH_CANCELLED } state;
+};
+
+/* -ENOSYS, -EPERM and so on where io_uring is not to be had; `criu-lazy check` tells why. */
+int ring_new(struct ring **ret, struct err *err);
+
+/* NULL is fine.  Watches that are still armed are forgotten without gone(). */
+void ring_free(struct ring *ring);
+
+int ring_watch(struct ring *ring, struct watch *w, int fd, uint32_t events, struct err *err);
+
+/* After this ready() is not called any more.  Does nothing for a watch that is not armed, except
+ * that gone() is called at once. */
+void ring_unwatch(struct ring *ring, struct watch *w);
+
+/*
+ * Wait for at most timeout nanoseconds (0: do not wait, INT64_MAX: no limit), call the handlers of
+ * all that is ready.  Returns how many were called, 0 on timeout or signal, or a negative errno.
+ */
+int ring_wait(struct ring *ring, int64_t timeout, struct err *err);
+
+#endif

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "criu-lazy/os/unixsock.h"
+
+#include "criu-lazy/base/cleanup.h"
+#include "criu-lazy/base/err.h"
+
+#include <errno.h>
+#include <libgen.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+enum { BACKLOG = 10 };
+
+/*
+ * The lock is an abstract socket named after the directory's identity and the file's name: unlike
+ * a lock file it cannot be left behind.  (It guards within one network namespace.)
+ */
+static int take_lock(const char *path, struct err *err)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	char copy1[108], copy2[108];
+	cleanup_close int fd = -1;
+	struct stat st;
+	int len;
+
+	snprintf(copy1, sizeof(copy1), "%s", path);
+	snprintf(copy2, sizeof(copy2), "%s", path);
+	if (stat(dirname(copy1), &st) < 0)
+		return err_set(err, errno, "directory of socket %s", path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return err_set(err, errno, "unix socket");
+	len = snprintf(addr.sun_path + 1, sizeof(addr.sun_path) - 1, "criu-lazy/%llx:%llx/%.60s",
+	               (unsigned long long)st.st_dev, (unsigned long long)st.st_ino,
+	               basename(copy2));
+	if (bind(fd, (struct sockaddr *)&addr,
+	         (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)len)) < 0) {
+		if (errno == EADDRINUSE)
+			return err_set(err, EADDRINUSE, "another helper listens at %s", path);
+		return err_set(err, errno, "lock for socket %s", path);
+	}
+	return steal_fd(&fd);
+}
+
+int unixsock_listen(const char *path, struct unixsock *ret, struct err *err)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	cleanup_close int lock = -1, fd = -1;
+	struct stat st;
+	mode_t mask;
+	int one = 1, r;
+
+	if (strlen(path) >= sizeof(addr.sun_path) || !*path)
+		return err_set(err, ENAMETOOLONG, "socket %s", path);
+	strcpy(addr.sun_path, path);
+	lock = take_lock(path, err);
+	if (lock < 0)
+		return lock;
+	if (lstat(path, &st) == 0 && !S_ISSOCK(st.st_mode))
+		return err_set(err, ENOTSOCK, "%s is in the way", path);
+	if (unlink(path) < 0 && errno != ENOENT)
+		return err_set(err, errno, "old socket %s", path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return err_set(err, errno, "unix socket");
+	mask = umask(0177);
+	r = bind(fd, (struct sockaddr *)&addr, sizeof(addr));
+	umask(mask);
+	/* Accepted sockets inherit SO_PASSCRED, so each message tells which task sent it. */
+	if (r < 0 || stat(path, &st) < 0 || listen(fd, BACKLOG) < 0 ||
+	    setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &one, sizeof(one)) < 0)
+		return err_set(err, errno, "listen at socket %s", path);
+	*ret = (struct unixsock){.fd = steal_fd(&fd),
+	                         .lock_fd = steal_fd(&lock),
+	                         .dev = st.st_dev,
+	                         .ino = st.st_ino};
+	strcpy(ret->path, path);
+	return 0;
+}
+
+void unixsock_close(struct unixsock *sock)
+{
+	struct stat st;
+
+	if (sock->fd < 0)
+		return;
+	if (lstat(sock->path, &st) == 0 && st.st_dev == sock->dev && st.st_ino == sock->ino)
+		unlink(sock->path);
+	close(sock->fd);
+	close(sock->lock_fd);
+	sock->fd = sock->lock_fd = -1;
+}
+
+int unixsock_accept(const struct unixsock *sock, struct err *err)
+{
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+	cleanup_close int fd = accept4(sock->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	if (fd < 0)
+		return errno == EAGAIN || errno == ECONNABORTED || errno == EINTR
+		               ? -EAGAIN
+		               : err_set(err, errno, "accept at %s", sock->path);
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
+		return err_set(err, errno, "peer of %s", sock->path);
+	if (peer.uid != 0 && peer.uid != geteuid())
+		return err_set(err, EPERM, "process %d of user %u at %s", peer.pid, peer.uid,
+		               sock->path);
+	return steal_fd(&fd);
+}
+
+static void take_fds(const struct cmsghdr *cmsg, struct unixsock_msg *ret)
+{
+	size_t nr = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int), i;
+
+	for (i = 0; i < nr; i++) {
+		int fd;
+
+		memcpy(&fd, CMSG_DATA(cmsg) + i * sizeof(fd), sizeof(fd));
+		ret->nr_fds++;
+		if (ret->nr_fds == 1) {
+			ret->fd = fd;
+			continue;
+		}
+		close(fd);
+		cleanup_close_fd(&ret->fd);
+		ret->fd = -1;
+	}
+}
+
+int unixsock_recv(int fd, void *buf, size_t size, struct unixsock_msg *ret)
+{
+	/* Room for a few descriptors too many, so that they can be counted and closed. */
+	union {
+		char bytes[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(8 * sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	struct iovec iov = {.iov_base = buf, .iov_len = size};
+	struct msghdr msg = {.msg_iov = &iov,
+	                     .msg_iovlen = 1,
+	                     .msg_control = control.bytes,
+	                     .msg_controllen = sizeof(control.bytes)};
+	struct cmsghdr *cmsg;
+	struct ucred cred;
+	ssize_t got;
+
+	do {
+		got = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+	} while (got < 0 && errno == EINTR);
+	if (got < 0)
+		return -errno;
+	*ret = (struct unixsock_msg){.nr = (size_t)got, .fd = -1};
+	for (cmsg = CMSG_FIRSTHDR(&msg); cmsg; cmsg = CMSG_NXTHDR(&msg, cmsg)) {
+		if (cmsg->cmsg_level != SOL_SOCKET)
+			continue;
+		if (cmsg->cmsg_type == SCM_RIGHTS) {
+			take_fds(cmsg, ret);
+		} else if (cmsg->cmsg_type == SCM_CREDENTIALS) {
+			memcpy(&cred, CMSG_DATA(cmsg), sizeof(cred));
+			ret->pid = cred.pid;
+		}
+	}
+	return 0;
+}

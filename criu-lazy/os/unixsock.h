@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * unixsock.h - the listening unix socket of a helper, and receiving descriptors with the identity
+ * of who sent them.
+ */
+#ifndef CRIU_LAZY_OS_UNIXSOCK_H
+#define CRIU_LAZY_OS_UNIXSOCK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct err;
+
+/* A listening socket in the filesystem that this process owns by a lock. */
+struct unixsock {
+	int fd; /* non-blocking, SO_PASSCRED */
+	int lock_fd; /* a bound abstract socket: goes with the process, however it ends */
+	char path[108];
+	uint64_t dev, ino; /* of the socket file, to unlink only our own */
+};
+
+/*
+ * Listen at path (relative to the working directory, at most 107 bytes), mode 0600.  A file left
+ * behind there is replaced; a live helper of this program on the same path is an error
+ * (-EADDRINUSE).
+ */
+int unixsock_listen(const char *path, struct unixsock *ret, struct err *err);
+
+/* Unlink the file if it is still ours, close. */
+void unixsock_close(struct unixsock *sock);
+
+/*
+ * Accept one connection.  -EAGAIN: none.  -EPERM: the peer is neither root nor our own user; it was
+ * closed, err tells who.
+ */
+int unixsock_accept(const struct unixsock *sock, struct err *err);
+
+struct unixsock_msg {
+	size_t nr; /* bytes; 0: end of file */
+	int fd; /* -1: none came; else the caller's */
+	int nr_fds; /* how many came; more than one are closed, and fd is -1 */
+	pid_t pid; /* of the sender in our pid namespace; 0: unknown */
+};
+
+/* One recvmsg(2) of at most size bytes.  0, -EAGAIN, or another negative errno (no text). */
+int unixsock_recv(int fd, void *buf, size_t size, struct unixsock_msg *ret);
+
+#endif
