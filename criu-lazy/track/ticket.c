@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What is in flight: tickets, in a tree by image page; they never overlap.  See tracker.h. */
+#include "criu-lazy/track/extents.h"
+
+#include <stdlib.h>
+
+static int compare_ticket(const struct ticket *a, const struct ticket *b)
+{
+	return a->bit < b->bit ? -1 : a->bit > b->bit;
+}
+
+RB_GENERATE_STATIC(ticket_tree, ticket, by_bit, compare_ticket)
+
+struct ticket *ticket_after(const struct tracker *t, uint64_t bit)
+{
+	struct ticket *ticket = RB_ROOT(&t->tickets), *best = NULL;
+
+	while (ticket) {
+		if (ticket->bit + ticket->nr_pages > bit) {
+			best = ticket;
+			ticket = RB_LEFT(ticket, by_bit);
+		} else {
+			ticket = RB_RIGHT(ticket, by_bit);
+		}
+	}
+	return best;
+}
+
+struct ticket *tracker_begin(struct tracker *t, const struct tracker_run *run, void *cookie)
+{
+	struct extent *e = extent_after(t, run->start);
+	struct ticket *ticket = malloc(sizeof(*ticket));
+
+	if (!ticket)
+		return NULL;
+	*ticket = (struct ticket){
+		.bit = e->bit + ((run->start - e->start) >> PAGE_SHIFT),
+		.nr_pages = run->nr_pages,
+		.img = run->img,
+		.cookie = cookie,
+	};
+	RB_INSERT(ticket_tree, &t->tickets, ticket);
+	return ticket;
+}
+
+void *ticket_cookie(const struct ticket *ticket)
+{
+	return ticket->cookie;
+}
+
+uint64_t ticket_img(const struct ticket *ticket)
+{
+	return ticket->img;
+}
+
+uint64_t ticket_nr_pages(const struct ticket *ticket)
+{
+	return ticket->nr_pages;
+}
+
+bool tracker_place(const struct tracker *t, const struct ticket *ticket, uint64_t skip,
+                   struct tracker_run *ret, uint64_t *ret_skip)
+{
+	uint64_t bit = ticket->bit + skip, end = ticket->bit + ticket->nr_pages;
+	struct extent *e;
+
+	while (bit < end && (e = extent_after_bit(t, bit)) && e->bit < end) {
+		uint64_t stop = min_u64(end, e->bit + e->nr_pages);
+
+		bit = bits_next_set(&t->missing, max_u64(bit, e->bit), stop);
+		if (bit == stop)
+			continue;
+		ret->start = e->start + ((bit - e->bit) << PAGE_SHIFT);
+		ret->img = e->img + ((bit - e->bit) << PAGE_SHIFT);
+		ret->nr_pages = bits_next_clear(&t->missing, bit, stop) - bit;
+		*ret_skip = bit - ticket->bit;
+		return true;
+	}
+	return false;
+}
+
+void tracker_end(struct tracker *t, struct ticket *ticket)
+{
+	RB_REMOVE(ticket_tree, &t->tickets, ticket);
+	free(ticket);
+}
+
+struct ticket *tracker_any_ticket(const struct tracker *t)
+{
+	return RB_ROOT(&t->tickets);
+}
