@@ -1,0 +1,487 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The turn of an engine, and the lives of its sessions.  See engine.h and session.h. */
+#include "criu-lazy/engine/engine.h"
+
+#include "criu-lazy/base/clock.h"
+#include "criu-lazy/base/err.h"
+#include "criu-lazy/base/log.h"
+#include "criu-lazy/base/page.h"
+#include "criu-lazy/engine/copier.h"
+#include "criu-lazy/engine/session.h"
+#include "criu-lazy/os/latency.h"
+#include "criu-lazy/os/uffd.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static const int64_t RETRY_FIRST = 5 * NSEC_PER_USEC, RETRY_MAX = 2 * NSEC_PER_MSEC;
+static const int64_t CHECK_EVERY = 1 * NSEC_PER_SEC;
+static const int64_t SPIN_TIME = 40 * NSEC_PER_USEC; /* after a fault, before sleeping */
+static const int64_t HOLD_TIME = 200 * NSEC_PER_MSEC; /* processors awake after a fault */
+
+/* --- sessions -------------------------------------------------------------------------------- */
+
+void session_ready(struct session *s)
+{
+	if (s->on_ready || s->state == SESSION_ENDED)
+		return;
+	s->on_ready = true;
+	TAILQ_INSERT_TAIL(&s->engine->ready, s, ready_link);
+}
+
+void session_timed(struct session *s)
+{
+	if (s->on_timed)
+		return;
+	s->on_timed = true;
+	TAILQ_INSERT_TAIL(&s->engine->timed, s, timed_link);
+}
+
+void session_retry(struct session *s)
+{
+	if (s->state == SESSION_ENDED)
+		return;
+	s->retry_delay = s->retry_delay ? 2 * s->retry_delay : RETRY_FIRST;
+	if (s->retry_delay > RETRY_MAX)
+		s->retry_delay = RETRY_MAX;
+	s->retry_at = clock_now() + s->retry_delay;
+	session_timed(s);
+}
+
+void session_account(struct session *s)
+{
+	uint64_t missing = s->state == SESSION_ENDED ? 0 : tracker_nr_missing(s->tracker);
+
+	s->engine->stats.pages_missing += missing - s->counted_missing;
+	s->counted_missing = missing;
+}
+
+static void session_free(struct session *s)
+{
+	if (s->uffd >= 0)
+		close(s->uffd);
+	if (s->pidfd >= 0)
+		close(s->pidfd);
+	tracker_free(s->tracker);
+	source_close(s->source);
+	free(s->faults.fault);
+	free(s->waiting.fault);
+	free(s);
+}
+
+static void watch_gone(struct session *s)
+{
+	s->nr_watches--;
+}
+
+static void uffd_gone(struct watch *w)
+{
+	watch_gone((struct session *)((char *)w - offsetof(struct session, watch)));
+}
+
+static void pid_gone(struct watch *w)
+{
+	watch_gone((struct session *)((char *)w - offsetof(struct session, pid_watch)));
+}
+
+static void uffd_ready(struct watch *w, uint32_t events)
+{
+	(void)events;
+	session_ready((struct session *)((char *)w - offsetof(struct session, watch)));
+}
+
+void session_end(struct session *s, bool exited)
+{
+	struct engine *engine = s->engine;
+	uint64_t missing = tracker_nr_missing(s->tracker);
+
+	if (s->state == SESSION_ENDED)
+		return;
+	log_debug("%s: %s, %llu pages missing", s->name, exited ? "EXIT" : "complete",
+	          (unsigned long long)missing);
+	if (exited && missing)
+		engine->stats.sessions_exited++;
+	engine->stats.pages_missing -= s->counted_missing;
+	s->counted_missing = 0;
+	s->state = SESSION_ENDED;
+	session_settle(s);
+	session_cancel_fetches(s);
+	if (engine->turn == s)
+		engine->turn = TAILQ_NEXT(s, link);
+	if (engine->hot == s)
+		engine->hot = NULL;
+	TAILQ_REMOVE(&engine->sessions, s, link);
+	TAILQ_INSERT_TAIL(&engine->ended, s, link);
+	engine->nr_sessions--;
+	/* The poll holds the descriptor too: the ranges are unregistered when both are closed. */
+	ring_unwatch(engine->ring, &s->watch);
+	if (s->pidfd >= 0)
+		ring_unwatch(engine->ring, &s->pid_watch);
+	close(s->uffd);
+	s->uffd = -1;
+}
+
+/* Is its address space still there? */
+static void session_check(struct session *s)
+{
+	if (uffd_quiet(s->uffd) == UFFD_EXITED) {
+		session_end(s, true);
+		return;
+	}
+	if (s->state == SESSION_DOOMED && s->pidfd < 0 && !s->poisons) {
+		/* The process is dead and its memory lives on in another (CLONE_VM). */
+		s->poisons = true;
+		s->state = SESSION_SERVING;
+		session_ready(s);
+	}
+}
+
+static void pid_ready(struct watch *w, uint32_t events)
+{
+	struct session *s = (struct session *)((char *)w - offsetof(struct session, pid_watch));
+
+	(void)events;
+	if (s->state == SESSION_ENDED || s->pidfd < 0)
+		return;
+	ring_unwatch(s->engine->ring, &s->pid_watch);
+	close(s->pidfd);
+	s->pidfd = -1;
+	session_check(s);
+}
+
+struct session *session_add(struct engine *engine, const struct engine_process *process,
+                            const char *name, struct err *err)
+{
+	struct session *s = calloc(1, sizeof(*s));
+	uint64_t missing = tracker_nr_missing(process->tracker);
+
+	if (!s) {
+		close(process->uffd);
+		if (process->pidfd >= 0)
+			close(process->pidfd);
+		tracker_free(process->tracker);
+		source_close(process->source);
+		err_set(err, ENOMEM, "a session");
+		return NULL;
+	}
+	snprintf(s->name, sizeof(s->name), "%s", name);
+	s->engine = engine;
+	s->uffd = process->uffd;
+	s->pidfd = process->pidfd;
+	s->tracker = process->tracker;
+	s->source = process->source;
+	s->expected = process->expected;
+	s->retry_at = CLOCK_NEVER;
+	s->chunk_limit = UINT64_MAX;
+	s->watch = (struct watch){.ready = uffd_ready, .gone = uffd_gone};
+	s->pid_watch = (struct watch){.ready = pid_ready, .gone = pid_gone};
+	if (ring_watch(engine->ring, &s->watch, s->uffd, POLLIN, err) < 0) {
+		session_free(s);
+		return NULL;
+	}
+	s->nr_watches++;
+	if (s->pidfd >= 0) {
+		if (ring_watch(engine->ring, &s->pid_watch, s->pidfd, POLLIN, NULL) == 0) {
+			s->nr_watches++;
+		} else {
+			close(s->pidfd);
+			s->pidfd = -1;
+		}
+	}
+	TAILQ_INSERT_TAIL(&engine->sessions, s, link);
+	engine->nr_sessions++;
+	engine->stats.sessions++;
+	engine->stats.pages_total += missing;
+	session_account(s);
+	session_ready(s);
+	return s;
+}
+
+int engine_adopt(struct engine *engine, const struct engine_process *process, struct err *err)
+{
+	char name[24];
+
+	snprintf(name, sizeof(name), "pid %u", process->pid);
+	return session_add(engine, process, name, err) ? 0 : -err->code;
+}
+
+/* --- the turn -------------------------------------------------------------------------------- */
+
+/* Nothing missing, nothing unread, nothing unfinished: then, and only then, it may be closed. */
+static bool complete(struct session *s)
+{
+	return !tracker_nr_missing(s->tracker) && !s->faults.nr && !s->waiting.nr &&
+	       s->engine->background && uffd_quiet(s->uffd) == UFFD_DONE && !session_drain(s);
+}
+
+static void serve(struct session *s)
+{
+	s->retry_at = CLOCK_NEVER;
+	if (s->state == SESSION_DOOMED) {
+		/* Its threads are dying; what they wait for is answered by nobody. */
+		session_check(s);
+		return;
+	}
+	session_drain(s);
+	if (s->state != SESSION_SERVING)
+		return;
+	if (!session_quiet(s)) {
+		if (s->state == SESSION_SERVING)
+			session_retry(s);
+		return;
+	}
+	if (s->faults.nr)
+		session_answer_faults(s);
+	else
+		s->retry_delay = 0;
+	if (s->state == SESSION_SERVING && complete(s))
+		session_end(s, false);
+}
+
+static void serve_ready(struct engine *engine)
+{
+	struct session_list now = TAILQ_HEAD_INITIALIZER(now);
+	struct session *s;
+
+	TAILQ_CONCAT(&now, &engine->ready, ready_link);
+	while ((s = TAILQ_FIRST(&now))) {
+		TAILQ_REMOVE(&now, s, ready_link);
+		s->on_ready = false;
+		if (s->state != SESSION_ENDED)
+			serve(s);
+	}
+}
+
+static void run_timed(struct engine *engine, int64_t now)
+{
+	struct session *s, *next;
+
+	TAILQ_FOREACH_SAFE(s, &engine->timed, timed_link, next) {
+		if (s->state != SESSION_ENDED) {
+			if (s->retry_at <= now)
+				session_ready(s);
+			if (source_deadline(s->source) <= now)
+				source_run(s->source, now);
+		}
+		if (s->state == SESSION_ENDED ||
+		    (s->retry_at == CLOCK_NEVER && !tracker_any_ticket(s->tracker))) {
+			TAILQ_REMOVE(&engine->timed, s, timed_link);
+			s->on_timed = false;
+		}
+	}
+}
+
+static void free_ended(struct engine *engine)
+{
+	struct session *s, *next;
+
+	TAILQ_FOREACH_SAFE(s, &engine->ended, link, next) {
+		if (s->nr_watches || s->on_ready || s->on_timed)
+			continue;
+		TAILQ_REMOVE(&engine->ended, s, link);
+		session_free(s);
+	}
+}
+
+static void check_all(struct engine *engine, int64_t now)
+{
+	struct session *s, *next;
+
+	engine->next_check = now + CHECK_EVERY;
+	TAILQ_FOREACH_SAFE(s, &engine->sessions, link, next)
+		session_check(s);
+}
+
+static bool spinning(const struct engine *engine, int64_t now)
+{
+	return engine->options.low_latency != LOW_LATENCY_OFF && engine->nr_cpus > 1 &&
+	       engine->hot && now - engine->last_fault < SPIN_TIME;
+}
+
+static void hold_latency(struct engine *engine, int64_t now, bool busy)
+{
+	bool want = engine->options.low_latency == LOW_LATENCY_ON ? engine->stats.pages_missing > 0
+	            : engine->options.low_latency == LOW_LATENCY_AUTO
+	                    ? busy || now - engine->last_fault < HOLD_TIME
+	                    : false;
+
+	if (want && engine->latency_fd < 0 && !engine->latency_failed) {
+		engine->latency_fd = latency_hold();
+		if (engine->latency_fd < 0) {
+			engine->latency_failed = true;
+			log_info("processors may sleep between faults: /dev/cpu_dma_latency: %s",
+			         strerror(-engine->latency_fd));
+		}
+	} else if (!want && engine->latency_fd >= 0) {
+		close(engine->latency_fd);
+		engine->latency_fd = -1;
+	}
+}
+
+static int64_t next_deadline(const struct engine *engine, int64_t until)
+{
+	const struct session *s;
+
+	if (engine->next_check < until)
+		until = engine->next_check;
+	TAILQ_FOREACH(s, &engine->timed, timed_link) {
+		int64_t due = source_deadline(s->source);
+
+		if (s->retry_at < until)
+			until = s->retry_at;
+		if (due < until)
+			until = due;
+	}
+	return until;
+}
+
+int engine_turn(struct engine *engine, int64_t until, struct err *err)
+{
+	int64_t now = clock_now(), background = background_deadline(engine);
+	bool busy = background <= now, spin = false;
+	int r;
+
+	if (!TAILQ_EMPTY(&engine->ready) || busy) {
+		until = now;
+	} else if (spinning(engine, now)) {
+		spin = true;
+		until = now;
+		session_ready(engine->hot);
+	} else {
+		until = next_deadline(engine, background < until ? background : until);
+	}
+	if (engine->latency_fd >= 0 && !busy && until > now &&
+	    engine->options.low_latency == LOW_LATENCY_AUTO &&
+	    until > engine->last_fault + HOLD_TIME)
+		until = max_i64(now, engine->last_fault + HOLD_TIME);
+	hold_latency(engine, now, busy || !engine->background);
+	if (engine->copier)
+		engine_reap(engine);
+	r = ring_wait(engine->ring, until == CLOCK_NEVER ? CLOCK_NEVER : max_i64(0, until - now),
+	              err);
+	if (r < 0)
+		return r;
+	serve_ready(engine);
+	if (!spin && !busy)
+		now = clock_now();
+	if (!TAILQ_EMPTY(&engine->timed))
+		run_timed(engine, now);
+	if (now >= engine->next_check)
+		check_all(engine, now);
+	if (busy && TAILQ_EMPTY(&engine->ready))
+		engine_background(engine, now);
+	if (!TAILQ_EMPTY(&engine->ended))
+		free_ended(engine);
+	return 0;
+}
+
+/* --- an engine's life ------------------------------------------------------------------------ */
+
+int engine_new(const struct engine_options *options, struct engine **ret, struct err *err)
+{
+	struct engine *engine = calloc(1, sizeof(*engine));
+	cpu_set_t cpus;
+	int r;
+
+	if (!engine)
+		return err_set(err, ENOMEM, "an engine");
+	r = ring_new(&engine->ring, err);
+	if (r < 0) {
+		free(engine);
+		return r;
+	}
+	engine->options = *options;
+	TAILQ_INIT(&engine->sessions);
+	TAILQ_INIT(&engine->ended);
+	TAILQ_INIT(&engine->ready);
+	TAILQ_INIT(&engine->timed);
+	SLIST_INIT(&engine->free_fetches);
+	r = options->copier ? copier_new(&engine->copier, err) : 0;
+	if (r < 0) {
+		ring_free(engine->ring);
+		free(engine);
+		return r;
+	}
+	engine->latency_fd = -1;
+	engine->last_fault = clock_now() - NSEC_PER_SEC;
+	engine->next_check = clock_now() + CHECK_EVERY;
+	engine->nr_cpus = sched_getaffinity(0, sizeof(cpus), &cpus) == 0 ? CPU_COUNT(&cpus) : 1;
+	*ret = engine;
+	return 0;
+}
+
+void engine_free(struct engine *engine)
+{
+	struct session *s;
+
+	if (!engine)
+		return;
+	while ((s = TAILQ_FIRST(&engine->sessions)))
+		session_end(s, true);
+	copier_free(engine->copier);
+	ring_free(engine->ring);
+	while ((s = TAILQ_FIRST(&engine->ended))) {
+		TAILQ_REMOVE(&engine->ended, s, link);
+		session_free(s);
+	}
+	engine_free_fetches(engine);
+	if (engine->latency_fd >= 0)
+		close(engine->latency_fd);
+	free(engine);
+}
+
+bool engine_expect(struct engine *engine, const struct tracker *tracker, struct source *source)
+{
+	if (!engine->copier)
+		return false;
+	copier_expect(engine->copier, tracker, source);
+	return true;
+}
+
+struct ring *engine_ring(struct engine *engine)
+{
+	return engine->ring;
+}
+
+void engine_begin_background(struct engine *engine)
+{
+	struct session *s;
+
+	engine->background = true;
+	TAILQ_FOREACH(s, &engine->sessions, link)
+		session_ready(s); /* some may be complete */
+}
+
+void engine_hurry(struct engine *engine)
+{
+	engine->options.background = BACKGROUND_FULL;
+	engine->tokens_at = 0;
+}
+
+size_t engine_nr_sessions(const struct engine *engine)
+{
+	return engine->nr_sessions;
+}
+
+void engine_kill_all(struct engine *engine)
+{
+	struct session *s;
+
+	TAILQ_FOREACH(s, &engine->sessions, link)
+		if (s->pidfd >= 0 &&
+		    syscall(SYS_pidfd_send_signal, s->pidfd, SIGKILL, NULL, 0) == 0)
+			log_warn("%s: killed: its memory cannot be completed", s->name);
+}
+
+void engine_stats(const struct engine *engine, struct engine_stats *ret)
+{
+	*ret = engine->stats;
+}

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * engine.h - serves the faults of a set of address spaces from one thread.
+ *
+ *	engine_new(&options, &engine, err);
+ *	engine_adopt(engine, &process, err);		for each process that sent its userfaultfd
+ *	engine_begin_background(engine);		when the restorer says "finished"
+ *	while (engine_nr_sessions(engine) && !engine_turn(engine, CLOCK_NEVER, err))
+ *		;
+ *
+ * One turn: wait for something to happen, read all events of who has some, answer faults, then copy
+ * one short background chunk.  A session (one address space) ends by itself when nothing of it is
+ * missing any more or its process is gone.
+ *
+ * An engine belongs to one thread.  It logs (this floor and cmd/ do).
+ */
+#ifndef CRIU_LAZY_ENGINE_ENGINE_H
+#define CRIU_LAZY_ENGINE_ENGINE_H
+
+#include "criu-lazy/base/hist.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct engine;
+struct err;
+struct ring;
+struct source;
+struct tracker;
+
+enum background { BACKGROUND_FULL, BACKGROUND_OFF, BACKGROUND_RATE };
+enum low_latency { LOW_LATENCY_AUTO, LOW_LATENCY_ON, LOW_LATENCY_OFF };
+enum on_lost { ON_LOST_KILL, ON_LOST_POISON };
+
+struct engine_options {
+	enum background background;
+	uint64_t rate; /* BACKGROUND_RATE: bytes a second */
+	enum low_latency low_latency;
+	enum on_lost on_lost;
+	bool copier; /* a second thread for bulk copies; for when there is a processor for it */
+};
+
+struct engine_stats {
+	uint64_t pages_fault; /* copied because a thread waited */
+	uint64_t pages_background;
+	uint64_t pages_zero; /* faults on memory that the image does not have */
+	uint64_t pages_lost;
+	uint64_t pages_total; /* lazy at the start, all processes */
+	uint64_t pages_missing; /* now */
+	uint64_t sessions; /* ever, children included */
+	uint64_t sessions_exited; /* whose process was gone before everything had arrived */
+	uint64_t sessions_lost; /* killed, or poisoned in part */
+	struct hist fault; /* from reading the message to waking the thread */
+};
+
+int engine_new(const struct engine_options *options, struct engine **ret, struct err *err);
+
+/* Sessions that are left are closed: only for when nobody needs them any more. */
+void engine_free(struct engine *engine);
+
+/* For further descriptors that the same loop should watch. */
+struct ring *engine_ring(struct engine *engine);
+
+/* A process that has handed over its userfaultfd. */
+struct engine_process {
+	uint32_t pid; /* in its namespace: what logs say */
+	int uffd;
+	int pidfd; /* -1: unknown; then it cannot be killed, only poisoned */
+	struct tracker *tracker;
+	struct source *source;
+	bool expected; /* engine_expect() was told of it */
+};
+
+/*
+ * A process that will be handed over soon: what its source can do ahead (reading from disk,
+ * mapping) may begin.  true: it has begun.
+ */
+bool engine_expect(struct engine *engine, const struct tracker *tracker, struct source *source);
+
+/* Takes over everything in process, also on failure. */
+int engine_adopt(struct engine *engine, const struct engine_process *process, struct err *err);
+
+/* From now on pages may be copied that nobody asked for. */
+void engine_begin_background(struct engine *engine);
+
+/* From now on in the background at full speed, whatever the options say: the helper wants to end.
+ */
+void engine_hurry(struct engine *engine);
+
+/* One turn; waits until `until` (CLOCK_MONOTONIC, ns) at the longest. */
+int engine_turn(struct engine *engine, int64_t until, struct err *err);
+
+size_t engine_nr_sessions(const struct engine *engine);
+
+/* SIGKILL every process that is still lazy and can be named; for a restore that failed. */
+void engine_kill_all(struct engine *engine);
+
+void engine_stats(const struct engine *engine, struct engine_stats *ret);
+
+#endif

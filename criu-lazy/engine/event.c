@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Reading events, and applying them to the tracker in the same step: reading an event lets the
+ * program go on, so nothing may be copied between the two.
+ *
+ * The kernel hands out faults before events, so faults are only collected here; they are judged
+ * when the descriptor is empty.
+ */
+#include "criu-lazy/base/clock.h"
+#include "criu-lazy/base/err.h"
+#include "criu-lazy/base/log.h"
+#include "criu-lazy/engine/session.h"
+#include "criu-lazy/os/uffd.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { MESSAGES = 64, ROUNDS = 16 };
+
+int fault_list_reserve(struct fault_list *list, size_t nr)
+{
+	size_t room = list->room ? list->room : MESSAGES;
+	struct fault *grown;
+
+	while (room < list->nr + nr)
+		room *= 2;
+	if (room == list->room)
+		return 0;
+	grown = realloc(list->fault, room * sizeof(*grown));
+	if (!grown)
+		return -ENOMEM;
+	list->fault = grown;
+	list->room = room;
+	return 0;
+}
+
+void fault_list_push(struct fault_list *list, uint64_t addr, int64_t since)
+{
+	list->fault[list->nr++] = (struct fault){.addr = addr, .since = since};
+}
+
+/* What waits for a page in flight may not belong there any more: judge all of it anew. */
+static void rejudge_waiting(struct session *s)
+{
+	size_t i;
+
+	for (i = 0; i < s->waiting.nr; i++)
+		fault_list_push(&s->faults, s->waiting.fault[i].addr, s->waiting.fault[i].since);
+	s->waiting.nr = 0;
+}
+
+static void on_fork(struct session *s, int uffd)
+{
+	struct engine_process child = {.uffd = uffd, .pidfd = -1, .pid = 0};
+	char name[sizeof(s->name) + 12];
+	struct err err = {0};
+
+	snprintf(name, sizeof(name), "%s.%u", s->name, ++s->nr_children);
+	log_debug("%s: FORK: child %u", s->name, s->nr_children);
+	if (!tracker_nr_missing(s->tracker)) {
+		/* Everything was there when it forked, so the child has everything. */
+		close(uffd);
+		return;
+	}
+	if (tracker_fork(s->tracker, &child.tracker) < 0) {
+		/*
+		 * Nothing can be said about the child's pages.  Keeping the descriptor open keeps
+		 * its threads waiting rather than reading zeros.
+		 */
+		log_error("%s: out of memory for a forked child: it will wait for ever", s->name);
+		s->engine->stats.sessions_lost++;
+		return;
+	}
+	child.source = source_share(s->source);
+	if (!session_add(s->engine, &child, name, &err)) {
+		log_error("%s: %s", s->name, err.text);
+		s->engine->stats.sessions_lost++;
+	}
+}
+
+static void apply(struct session *s, const struct uffd_msg *msg, int64_t now)
+{
+	unsigned long long a = msg->arg.remap.from, b = msg->arg.remap.to, len = msg->arg.remap.len;
+
+	switch (msg->event) {
+	case UFFD_EVENT_PAGEFAULT:
+		log_debug("%s: fault 0x%llx", s->name,
+		          (unsigned long long)msg->arg.pagefault.address);
+		fault_list_push(&s->faults, msg->arg.pagefault.address, now);
+		return;
+	case UFFD_EVENT_FORK:
+		s->unquiet = true;
+		on_fork(s, (int)msg->arg.fork.ufd);
+		return;
+	case UFFD_EVENT_REMAP:
+		log_debug("%s: REMAP: 0x%llx -> 0x%llx (0x%llx)", s->name, a, b, len);
+		tracker_remap(s->tracker, a, b, len);
+		break;
+	case UFFD_EVENT_UNMAP:
+	case UFFD_EVENT_REMOVE:
+		a = msg->arg.remove.start;
+		b = msg->arg.remove.end;
+		log_debug("%s: %s: 0x%llx-0x%llx", s->name,
+		          msg->event == UFFD_EVENT_UNMAP ? "UNMAP" : "REMOVE", a, b);
+		if (msg->event == UFFD_EVENT_UNMAP)
+			tracker_unmap(s->tracker, a, b);
+		else
+			tracker_remove(s->tracker, a, b);
+		break;
+	default:
+		log_warn("%s: unknown userfaultfd event 0x%x", s->name, msg->event);
+		return;
+	}
+	s->unquiet = true;
+	rejudge_waiting(s);
+}
+
+int session_drain(struct session *s)
+{
+	struct uffd_msg msgs[MESSAGES];
+	int total = 0, rounds, got, i;
+	int64_t now = clock_now();
+
+	session_settle(s);
+	for (rounds = 0; rounds < ROUNDS; rounds++) {
+		/* Make room before an event is taken from the queue: then it cannot be lost. */
+		if (tracker_reserve(s->tracker, MESSAGES) < 0 ||
+		    fault_list_reserve(&s->faults, MESSAGES + s->waiting.nr) < 0) {
+			session_retry(s);
+			return total;
+		}
+		got = uffd_read(s->uffd, msgs, MESSAGES);
+		if (got < 0) {
+			log_error("%s: reading userfaultfd: %s", s->name, strerror(-got));
+			session_end(s, true);
+			return total;
+		}
+		for (i = 0; i < got; i++)
+			apply(s, &msgs[i], now);
+		total += got;
+		if (got)
+			session_account(s);
+		if (got < MESSAGES)
+			return total;
+	}
+	session_ready(s); /* a storm: let others have their turn */
+	return total;
+}
+
+bool session_quiet(struct session *s)
+{
+	enum uffd_outcome outcome;
+	struct tracker_run run;
+
+	if (!s->unquiet)
+		return true;
+	outcome = uffd_quiet(s->uffd);
+	if (outcome == UFFD_EXITED)
+		session_end(s, true);
+	if (outcome != UFFD_DONE || tracker_reserve(s->tracker, 2) < 0)
+		return false;
+	tracker_quiet(s->tracker);
+	while (tracker_doubt(s->tracker, &run)) {
+		outcome = uffd_registered(s->uffd, run.start);
+		if (outcome != UFFD_DONE && outcome != UFFD_NOWHERE)
+			return false;
+		log_debug("%s: in doubt: 0x%llx, %llu pages: %s", s->name,
+		          (unsigned long long)run.start, (unsigned long long)run.nr_pages,
+		          uffd_outcome_name(outcome));
+		tracker_settle(s->tracker, &run, outcome == UFFD_DONE);
+		if (tracker_reserve(s->tracker, 2) < 0)
+			return false;
+	}
+	s->unquiet = false;
+	return true;
+}

@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "criu-lazy/engine/handoff.h"
+
+#include "criu-lazy/base/cleanup.h"
+#include "criu-lazy/base/err.h"
+#include "criu-lazy/base/log.h"
+#include "criu-lazy/engine/plan.h"
+#include "criu-lazy/engine/pool.h"
+#include "criu-lazy/os/ring.h"
+#include "criu-lazy/os/uffd.h"
+#include "proto/handshake.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+
+struct handoff {
+	struct pool *pool;
+	struct plan *plan;
+	const struct unixsock *sock;
+	struct watch listen_watch;
+	struct watch conn_watch;
+	int conn;
+	bool heard; /* the peer has said something */
+	enum handoff_state state;
+	struct handshake handshake;
+	struct err err;
+};
+
+static void hang_up(struct handoff *h)
+{
+	ring_unwatch(engine_ring(pool_first(h->pool)), &h->conn_watch);
+	close(h->conn);
+	h->conn = -1;
+}
+
+static void fail(struct handoff *h, const struct err *err)
+{
+	h->err = *err;
+	h->state = HANDOFF_FAILED;
+	hang_up(h);
+}
+
+/*
+ * Who sent the message is the task itself (SO_PASSCRED), so this pidfd is the process to stop if
+ * its memory is lost.  Without one only poisoning is left.
+ */
+static int open_pidfd(pid_t pid)
+{
+	return pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+}
+
+static int adopt_task(struct handoff *h, struct unixsock_msg *msg, struct err *err)
+{
+	uint32_t pid = h->handshake.pid;
+	struct plan_process *p = plan_claim(h->plan, pid);
+	struct engine_process process = {.pid = pid, .uffd = msg->fd};
+	bool fixed = false;
+
+	if (!p || !p->has_memory || !uffd_is_one(msg->fd, &fixed)) {
+		close(msg->fd);
+		if (!p)
+			return err_set(err, EPROTO,
+			               "process %u is not in pstree.img, or has reported twice: is "
+			               "this the directory that is being restored?",
+			               pid);
+		return err_set(err, EPROTO, "process %u: %s", pid,
+		               p->has_memory ? "the descriptor it sent is no userfaultfd"
+		                             : "it is alive, but the image has no memory for it");
+	}
+	if (fixed)
+		log_warn("process %u: its userfaultfd was blocking", pid);
+	process.pidfd = open_pidfd(msg->pid);
+	process.tracker = p->tracker;
+	process.source = p->source;
+	process.expected = p->expected;
+	p->tracker = NULL;
+	p->source = NULL;
+	log_info("pid %u: received its userfaultfd, %llu lazy pages%s", pid,
+	         (unsigned long long)p->nr_lazy,
+	         process.pidfd < 0 ? " (process not identified)" : "");
+	return pool_adopt(h->pool, &process, err);
+}
+
+/* What came is complete to the kernel; is it, to the protocol? */
+static int feed(struct handoff *h, const void *bytes, struct unixsock_msg *msg, struct err *err)
+{
+	int event;
+
+	if (msg->nr_fds > 1)
+		return err_set(err, EPROTO, "the restorer sent %d descriptors at once",
+		               msg->nr_fds);
+	event = handshake_feed(&h->handshake, bytes, msg->nr, msg->fd >= 0, err);
+	if (event == HANDSHAKE_TASK)
+		return adopt_task(h, msg, err);
+	if (msg->fd >= 0)
+		close(msg->fd);
+	if (event < 0)
+		return event;
+	if (event == HANDSHAKE_ZOMBIE) {
+		if (!plan_claim(h->plan, h->handshake.pid))
+			return err_set(err, EPROTO, "zombie %u is not in pstree.img",
+			               h->handshake.pid);
+		log_info("pid %u: zombie", h->handshake.pid);
+	} else if (event == HANDSHAKE_FINISHED) {
+		log_info("the restore is finished, background copying may start");
+		h->state = HANDOFF_DONE;
+		pool_begin_background(h->pool);
+	}
+	return 0;
+}
+
+static void conn_ready(struct watch *w, uint32_t events)
+{
+	struct handoff *h = (struct handoff *)((char *)w - offsetof(struct handoff, conn_watch));
+	struct unixsock_msg msg;
+	struct err err = {0};
+	uint8_t bytes[8];
+	int r;
+
+	(void)events;
+	while (h->conn >= 0) {
+		size_t want = handshake_want(&h->handshake);
+
+		/* After the end one more byte is asked for: there must be none. */
+		r = unixsock_recv(h->conn, bytes, want ? want : 1, &msg);
+		if (r == -EAGAIN)
+			return;
+		if (h->state == HANDOFF_DONE) {
+			if (r == 0 && msg.fd >= 0)
+				close(msg.fd);
+			if (r == 0 && msg.nr)
+				log_warn("the restorer goes on talking after \"finished\"");
+			hang_up(h);
+			return;
+		}
+		if (r < 0) {
+			err_set(&err, -r, "receiving from the restorer");
+			fail(h, &err);
+			return;
+		}
+		if (!msg.nr && !h->heard) {
+			log_warn("somebody connected to %s and left without a word", h->sock->path);
+			h->state = HANDOFF_LISTENING;
+			hang_up(h);
+			return;
+		}
+		h->heard = true;
+		r = msg.nr ? feed(h, bytes, &msg, &err) : handshake_eof(&h->handshake, &err);
+		if (r < 0) {
+			fail(h, &err);
+			return;
+		}
+	}
+}
+
+static void listen_ready(struct watch *w, uint32_t events)
+{
+	struct handoff *h = (struct handoff *)((char *)w - offsetof(struct handoff, listen_watch));
+
+	(void)events;
+	for (;;) {
+		struct err err = {0};
+		int fd;
+
+		/* The last peer's poll is still being cancelled: conn_gone() comes back here. */
+		if (h->state == HANDOFF_LISTENING && h->conn_watch.state != WATCH_IDLE)
+			return;
+		fd = unixsock_accept(h->sock, &err);
+		if (fd == -EAGAIN)
+			return;
+		if (fd < 0) {
+			log_warn("connection refused: %s", err.text);
+			if (fd == -EPERM)
+				continue;
+			return;
+		}
+		if (h->state != HANDOFF_LISTENING) {
+			log_warn("a second restorer connected to %s: sent away", h->sock->path);
+			close(fd);
+			continue;
+		}
+		h->conn = fd;
+		h->heard = false;
+		h->state = HANDOFF_TALKING;
+		h->handshake = (struct handshake){.nr_expected = h->plan->nr};
+		if (ring_watch(engine_ring(pool_first(h->pool)), &h->conn_watch, fd,
+		               POLLIN | POLLRDHUP, &err) < 0)
+			fail(h, &err);
+	}
+}
+
+static void conn_gone(struct watch *w)
+{
+	struct handoff *h = (struct handoff *)((char *)w - offsetof(struct handoff, conn_watch));
+
+	if (h->state == HANDOFF_LISTENING)
+		listen_ready(&h->listen_watch, 0);
+}
+
+int handoff_new(struct pool *pool, struct plan *plan, const struct unixsock *sock,
+                struct handoff **ret, struct err *err)
+{
+	struct handoff *h = calloc(1, sizeof(*h));
+	int r;
+
+	if (!h)
+		return err_set(err, ENOMEM, "handoff");
+	h->pool = pool;
+	h->plan = plan;
+	h->sock = sock;
+	h->conn = -1;
+	h->listen_watch = (struct watch){.ready = listen_ready};
+	h->conn_watch = (struct watch){.ready = conn_ready, .gone = conn_gone};
+	r = ring_watch(engine_ring(pool_first(pool)), &h->listen_watch, sock->fd, POLLIN, err);
+	if (r < 0) {
+		free(h);
+		return r;
+	}
+	*ret = h;
+	return 0;
+}
+
+enum handoff_state handoff_state(const struct handoff *h, struct err *err)
+{
+	if (h->state == HANDOFF_FAILED)
+		*err = h->err;
+	return h->state;
+}
+
+void handoff_free(struct handoff *h)
+{
+	if (!h)
+		return;
+	if (h->conn >= 0)
+		close(h->conn);
+	free(h);
+}

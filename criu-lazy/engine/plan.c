@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "criu-lazy/engine/plan.h"
+
+#include "criu-lazy/base/err.h"
+#include "criu-lazy/base/log.h"
+#include "criu-lazy/base/page.h"
+#include "criu-lazy/source/source.h"
+#include "criu-lazy/track/tracker.h"
+#include "images/inventory.h"
+#include "images/mm.h"
+#include "images/pagemap.h"
+#include "images/pages.h"
+#include "images/pstree.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static int bad_page(struct err *err, uint32_t pid, uint64_t addr, const char *what)
+{
+	return err_set(err, EPROTO, "pagemap-%u.img: lazy page 0x%llx %s", pid,
+	               (unsigned long long)addr, what);
+}
+
+/*
+ * The restorer registers whole eligible mappings and nothing else, so a lazy page elsewhere would
+ * never fault: it would be zero.
+ */
+static int check_mapped(const struct mm *mm, uint32_t pid, const struct pagemap_run *run,
+                        struct err *err)
+{
+	uint64_t addr = run->vaddr, end = pagemap_run_end(run);
+
+	while (addr < end) {
+		const struct vma *vma = mm_find(mm, addr);
+
+		if (!vma)
+			return bad_page(err, pid, addr, "lies in no mapping of the process");
+		if (!vma_lazy_eligible(vma))
+			return bad_page(err, pid, addr,
+			                "lies in a mapping that is not restored lazily");
+		addr = vma->end;
+	}
+	return 0;
+}
+
+/* Each page of the run must have its content somewhere in the chain. */
+static int check_content(const struct pages *pages, uint32_t pid, const struct pagemap_run *run,
+                         struct err *err)
+{
+	uint64_t addr = run->vaddr, end = pagemap_run_end(run);
+	struct pages_piece piece;
+
+	while (addr < end) {
+		int r = pages_lookup(pages, addr, (end - addr) >> PAGE_SHIFT, &piece, err);
+
+		if (r < 0)
+			return r;
+		if (piece.kind == PAGES_ABSENT)
+			return bad_page(err, pid, addr,
+			                "has no content here: the image was made by "
+			                "dump --lazy-pages, its content stayed with the dumper");
+		if (piece.kind != PAGES_HERE)
+			return bad_page(err, pid, addr, "has no content in the image");
+		addr += piece.nr_pages << PAGE_SHIFT;
+	}
+	return 0;
+}
+
+static int fill_tracker(struct plan_process *p, const struct pages *pages, const struct mm *mm,
+                        struct err *err)
+{
+	const struct pagemap *top = pages_top(pages);
+	size_t i;
+	int r;
+
+	for (i = 0; i < top->nr; i++) {
+		const struct pagemap_run *run = &top->runs[i];
+
+		if (!(run->flags & PE_LAZY))
+			continue;
+		r = check_mapped(mm, p->pid, run, err);
+		if (r == 0)
+			r = check_content(pages, p->pid, run, err);
+		if (r < 0)
+			return r;
+		r = tracker_add(p->tracker, run->vaddr, run->vaddr, run->nr_pages);
+		if (r < 0)
+			return err_set(err, -r, "pagemap-%u.img: run %zu", p->pid, i);
+	}
+	p->nr_lazy = tracker_nr_missing(p->tracker);
+	for (i = 0; i < mm->nr; i++)
+		if (mm->vmas[i].madv & UINT64_C(1) << MADV_WIPEONFORK &&
+		    tracker_wipe_on_fork(p->tracker, mm->vmas[i].start, mm->vmas[i].end) < 0)
+			return err_set(err, ENOMEM, "process %u", p->pid);
+	return 0;
+}
+
+static int add_filters(struct plan_process *p, const char *const *filters, size_t nr,
+                       struct err *err)
+{
+	size_t i;
+
+	for (i = 0; i < nr; i++) {
+		p->source = source_filter(filters[i], p->source, err);
+		if (!p->source)
+			return -err->code;
+	}
+	return 0;
+}
+
+static bool missing(int dirfd, const char *what, uint32_t pid)
+{
+	char name[32];
+
+	snprintf(name, sizeof(name), "%s-%u.img", what, pid);
+	return faccessat(dirfd, name, F_OK, 0) < 0 && errno == ENOENT;
+}
+
+static int plan_process(int dirfd, struct plan_process *p, const char *const *filters,
+                        size_t nr_filters, struct err *err)
+{
+	struct pages *pages = NULL;
+	struct mm mm = {0};
+	int r;
+
+	/* A zombie has neither.  Whether this is one, its message tells. */
+	if (missing(dirfd, "mm", p->pid) && missing(dirfd, "pagemap", p->pid))
+		return 0;
+	p->has_memory = true;
+	r = mm_read(dirfd, p->pid, &mm, err);
+	if (r < 0)
+		return r;
+	r = pages_open(dirfd, p->pid, &pages, err);
+	if (r < 0)
+		goto out;
+	p->tracker = tracker_new();
+	if (!p->tracker) {
+		r = err_set(err, ENOMEM, "process %u", p->pid);
+		goto out;
+	}
+	r = fill_tracker(p, pages, &mm, err);
+	if (r < 0)
+		goto out;
+	p->source = source_image(pages);
+	if (!p->source) {
+		r = err_set(err, ENOMEM, "process %u", p->pid);
+		goto out;
+	}
+	pages = NULL;
+	r = add_filters(p, filters, nr_filters, err);
+out:
+	pages_close(pages);
+	mm_release(&mm);
+	return r;
+}
+
+int plan_read(int dirfd, const char *const *filters, size_t nr_filters, struct plan *ret,
+              struct err *err)
+{
+	struct inventory inventory;
+	struct pstree tree = {0};
+	struct plan plan = {0};
+	size_t i;
+	int r;
+
+	r = inventory_read(dirfd, &inventory, err);
+	if (r < 0)
+		return r;
+	if (inventory.has_unknown)
+		log_info("inventory.img has fields of a newer version (the first is %u)",
+		         inventory.unknown[0]);
+	r = pstree_read(dirfd, &tree, err);
+	if (r < 0)
+		return r;
+	plan.processes = calloc(tree.nr, sizeof(*plan.processes));
+	if (!plan.processes) {
+		r = err_set(err, ENOMEM, "%zu processes", tree.nr);
+		goto out;
+	}
+	for (i = 0; i < tree.nr && r == 0; i++) {
+		plan.processes[i].pid = tree.tasks[i].pid;
+		plan.nr++;
+		r = plan_process(dirfd, &plan.processes[i], filters, nr_filters, err);
+		plan.nr_lazy += plan.processes[i].nr_lazy;
+	}
+out:
+	pstree_release(&tree);
+	if (r < 0)
+		plan_release(&plan);
+	else
+		*ret = plan;
+	return r < 0 ? r : 0;
+}
+
+void plan_release(struct plan *plan)
+{
+	size_t i;
+
+	for (i = 0; i < plan->nr; i++) {
+		tracker_free(plan->processes[i].tracker);
+		source_close(plan->processes[i].source);
+	}
+	free(plan->processes);
+	*plan = (struct plan){0};
+}
+
+struct plan_process *plan_claim(struct plan *plan, uint32_t pid)
+{
+	size_t i;
+
+	for (i = 0; i < plan->nr; i++) {
+		if (plan->processes[i].pid != pid || plan->processes[i].claimed)
+			continue;
+		plan->processes[i].claimed = true;
+		return &plan->processes[i];
+	}
+	return NULL;
+}

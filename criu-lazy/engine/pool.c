@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "criu-lazy/engine/pool.h"
+
+#include "criu-lazy/base/clock.h"
+#include "criu-lazy/base/err.h"
+#include "criu-lazy/os/ring.h"
+
+#include <bsd/sys/queue.h>
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+struct letter {
+	STAILQ_ENTRY(letter) link;
+	enum { LETTER_ADOPT, LETTER_BACKGROUND, LETTER_HURRY, LETTER_KILL, LETTER_STOP } what;
+	struct engine_process process;
+};
+
+struct worker {
+	pthread_t thread;
+	struct engine *engine;
+	struct watch bell; /* an eventfd: the inbox has something */
+	int bell_fd;
+	bool stop; /* of the thread */
+	pthread_mutex_t lock; /* of what follows */
+	STAILQ_HEAD(, letter) inbox;
+	size_t load; /* sessions it has, letters included */
+	struct engine_stats stats; /* a copy from the last time it was published */
+	int failed; /* negative errno */
+	struct err err;
+};
+
+struct pool {
+	struct engine *first;
+	struct worker *workers;
+	unsigned nr_workers;
+};
+
+static const int64_t PUBLISH_EVERY = 50 * NSEC_PER_MSEC;
+
+static void publish(struct worker *w)
+{
+	pthread_mutex_lock(&w->lock);
+	engine_stats(w->engine, &w->stats);
+	if (STAILQ_EMPTY(&w->inbox))
+		w->load = engine_nr_sessions(w->engine);
+	pthread_mutex_unlock(&w->lock);
+}
+
+static void open_letter(struct worker *w, struct letter *letter)
+{
+	struct err err = {0};
+
+	switch (letter->what) {
+	case LETTER_ADOPT:
+		if (engine_adopt(w->engine, &letter->process, &err) < 0) {
+			pthread_mutex_lock(&w->lock);
+			w->failed = -err.code;
+			w->err = err;
+			pthread_mutex_unlock(&w->lock);
+		}
+		break;
+	case LETTER_BACKGROUND:
+		engine_begin_background(w->engine);
+		break;
+	case LETTER_HURRY:
+		engine_hurry(w->engine);
+		break;
+	case LETTER_KILL:
+		engine_kill_all(w->engine);
+		break;
+	case LETTER_STOP:
+		w->stop = true;
+		break;
+	}
+}
+
+static void bell_rings(struct watch *bell, uint32_t events)
+{
+	struct worker *w = (struct worker *)((char *)bell - offsetof(struct worker, bell));
+	struct letter *letter;
+	uint64_t rung;
+	ssize_t got = read(w->bell_fd, &rung, sizeof(rung));
+
+	(void)got;
+	(void)events;
+	for (;;) {
+		pthread_mutex_lock(&w->lock);
+		letter = STAILQ_FIRST(&w->inbox);
+		if (letter)
+			STAILQ_REMOVE_HEAD(&w->inbox, link);
+		pthread_mutex_unlock(&w->lock);
+		if (!letter)
+			break;
+		open_letter(w, letter);
+		free(letter);
+	}
+	publish(w);
+}
+
+static void *work(void *arg)
+{
+	struct worker *w = arg;
+	int64_t published = 0;
+	struct err err = {0};
+
+	while (!w->stop) {
+		size_t before = engine_nr_sessions(w->engine);
+		int64_t now = clock_now();
+
+		if (engine_turn(w->engine, now + PUBLISH_EVERY, &err) < 0) {
+			pthread_mutex_lock(&w->lock);
+			w->failed = -err.code;
+			w->err = err;
+			pthread_mutex_unlock(&w->lock);
+			break;
+		}
+		if (now - published > PUBLISH_EVERY || engine_nr_sessions(w->engine) != before) {
+			publish(w);
+			published = now;
+		}
+	}
+	publish(w);
+	return NULL;
+}
+
+static int post(struct worker *w, int what, const struct engine_process *process, struct err *err)
+{
+	struct letter *letter = calloc(1, sizeof(*letter));
+	uint64_t one = 1;
+
+	if (!letter)
+		return err_set(err, ENOMEM, "a message to a worker");
+	letter->what = (__typeof__(letter->what))what;
+	if (process)
+		letter->process = *process;
+	pthread_mutex_lock(&w->lock);
+	STAILQ_INSERT_TAIL(&w->inbox, letter, link);
+	if (process)
+		w->load++;
+	pthread_mutex_unlock(&w->lock);
+	if (write(w->bell_fd, &one, sizeof(one)) < 0)
+		return err_set(err, errno, "waking a worker");
+	return 0;
+}
+
+static int worker_start(struct worker *w, const struct engine_options *options, struct err *err)
+{
+	sigset_t all, before;
+	int r;
+
+	w->bell_fd = -1;
+	STAILQ_INIT(&w->inbox);
+	pthread_mutex_init(&w->lock, NULL);
+	r = engine_new(options, &w->engine, err);
+	if (r < 0)
+		return r;
+	w->bell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (w->bell_fd < 0)
+		return err_set(err, errno, "eventfd");
+	w->bell = (struct watch){.ready = bell_rings};
+	r = ring_watch(engine_ring(w->engine), &w->bell, w->bell_fd, POLLIN, err);
+	if (r < 0)
+		return r;
+	sigfillset(&all); /* signals are for the first thread */
+	pthread_sigmask(SIG_BLOCK, &all, &before);
+	r = pthread_create(&w->thread, NULL, work, w);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return r ? err_set(err, r, "a worker thread") : 0;
+}
+
+static void worker_release(struct worker *w)
+{
+	engine_free(w->engine);
+	if (w->bell_fd >= 0)
+		close(w->bell_fd);
+	pthread_mutex_destroy(&w->lock);
+}
+
+int pool_new(const struct engine_options *options, unsigned jobs, struct pool **ret,
+             struct err *err)
+{
+	struct pool *pool = calloc(1, sizeof(*pool));
+	int r;
+
+	if (!pool)
+		return err_set(err, ENOMEM, "engines");
+	pool->workers = calloc(jobs, sizeof(*pool->workers));
+	if (!pool->workers) {
+		free(pool);
+		return err_set(err, ENOMEM, "engines");
+	}
+	r = engine_new(options, &pool->first, err);
+	while (r == 0 && pool->nr_workers + 1 < jobs) {
+		r = worker_start(&pool->workers[pool->nr_workers], options, err);
+		if (r < 0)
+			worker_release(&pool->workers[pool->nr_workers]);
+		else
+			pool->nr_workers++;
+	}
+	if (r < 0) {
+		pool_free(pool);
+		return r;
+	}
+	*ret = pool;
+	return 0;
+}
+
+void pool_free(struct pool *pool)
+{
+	unsigned i;
+
+	if (!pool)
+		return;
+	for (i = 0; i < pool->nr_workers; i++) {
+		struct worker *w = &pool->workers[i];
+
+		post(w, LETTER_STOP, NULL, NULL);
+		pthread_join(w->thread, NULL);
+		worker_release(w);
+	}
+	engine_free(pool->first);
+	free(pool->workers);
+	free(pool);
+}
+
+struct engine *pool_first(struct pool *pool)
+{
+	return pool->first;
+}
+
+static size_t worker_load(struct worker *w)
+{
+	size_t load;
+
+	pthread_mutex_lock(&w->lock);
+	load = w->load;
+	pthread_mutex_unlock(&w->lock);
+	return load;
+}
+
+int pool_adopt(struct pool *pool, const struct engine_process *process, struct err *err)
+{
+	size_t least = engine_nr_sessions(pool->first);
+	struct worker *best = NULL;
+	unsigned i;
+
+	for (i = 0; i < pool->nr_workers; i++) {
+		size_t load = worker_load(&pool->workers[i]);
+
+		if (load < least) {
+			least = load;
+			best = &pool->workers[i];
+		}
+	}
+	if (!best)
+		return engine_adopt(pool->first, process, err);
+	return post(best, LETTER_ADOPT, process, err);
+}
+
+static void tell_all(struct pool *pool, int what)
+{
+	unsigned i;
+
+	for (i = 0; i < pool->nr_workers; i++)
+		post(&pool->workers[i], what, NULL, NULL);
+}
+
+void pool_begin_background(struct pool *pool)
+{
+	engine_begin_background(pool->first);
+	tell_all(pool, LETTER_BACKGROUND);
+}
+
+void pool_hurry(struct pool *pool)
+{
+	engine_hurry(pool->first);
+	tell_all(pool, LETTER_HURRY);
+}
+
+void pool_kill_all(struct pool *pool)
+{
+	engine_kill_all(pool->first);
+	tell_all(pool, LETTER_KILL);
+}
+
+bool pool_expect(struct pool *pool, const struct tracker *tracker, struct source *source)
+{
+	return !pool->nr_workers && engine_expect(pool->first, tracker, source);
+}
+
+size_t pool_nr_sessions(struct pool *pool)
+{
+	size_t nr = engine_nr_sessions(pool->first);
+	unsigned i;
+
+	for (i = 0; i < pool->nr_workers; i++)
+		nr += worker_load(&pool->workers[i]);
+	return nr;
+}
+
+void pool_stats(struct pool *pool, struct engine_stats *ret)
+{
+	unsigned i;
+
+	engine_stats(pool->first, ret);
+	for (i = 0; i < pool->nr_workers; i++) {
+		struct worker *w = &pool->workers[i];
+
+		pthread_mutex_lock(&w->lock);
+		ret->pages_fault += w->stats.pages_fault;
+		ret->pages_background += w->stats.pages_background;
+		ret->pages_zero += w->stats.pages_zero;
+		ret->pages_lost += w->stats.pages_lost;
+		ret->pages_total += w->stats.pages_total;
+		ret->pages_missing += w->stats.pages_missing;
+		ret->sessions += w->stats.sessions;
+		ret->sessions_exited += w->stats.sessions_exited;
+		ret->sessions_lost += w->stats.sessions_lost;
+		hist_merge(&ret->fault, &w->stats.fault);
+		pthread_mutex_unlock(&w->lock);
+	}
+}
+
+int pool_turn(struct pool *pool, int64_t until, struct err *err)
+{
+	unsigned i;
+
+	if (pool->nr_workers) /* nobody tells us when a worker has nothing left */
+		until = until < clock_now() + PUBLISH_EVERY ? until : clock_now() + PUBLISH_EVERY;
+	for (i = 0; i < pool->nr_workers; i++) {
+		struct worker *w = &pool->workers[i];
+		int failed;
+
+		pthread_mutex_lock(&w->lock);
+		failed = w->failed;
+		if (failed)
+			*err = w->err;
+		pthread_mutex_unlock(&w->lock);
+		if (failed)
+			return failed;
+	}
+	return engine_turn(pool->first, until, err);
+}

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * session.h - the insides of an engine, for the files of this folder only.
+ *
+ *	SERVING --nothing missing, quiet--> ENDED     its userfaultfd is closed: all in one go
+ *	SERVING --process gone------------> ENDED
+ *	SERVING --page lost, kill---------> DOOMED    SIGKILL sent; faults are left unanswered
+ *	DOOMED  --process gone------------> ENDED
+ *	DOOMED  --dead, but its memory is shared with a live one--> SERVING, poisoning
+ *
+ * session_end() performs the first two and the fourth, lost_page() the third, session_check() the
+ * last.  A session is freed at the end of the turn in which the kernel let go of its descriptor.
+ */
+#ifndef CRIU_LAZY_ENGINE_SESSION_H
+#define CRIU_LAZY_ENGINE_SESSION_H
+
+#include "criu-lazy/engine/engine.h"
+#include "criu-lazy/os/ring.h"
+#include "criu-lazy/source/source.h"
+#include "criu-lazy/track/tracker.h"
+
+#include <bsd/sys/queue.h>
+
+struct fault {
+	uint64_t addr;
+	int64_t since; /* when its message was read */
+};
+
+struct fault_list {
+	struct fault *fault;
+	size_t nr, room;
+};
+
+enum session_state { SESSION_SERVING, SESSION_DOOMED, SESSION_ENDED };
+
+struct session {
+	TAILQ_ENTRY(session) link; /* engine->sessions */
+	TAILQ_ENTRY(session) ready_link; /* engine->ready, when on_ready */
+	TAILQ_ENTRY(session) timed_link; /* engine->timed, when on_timed */
+	struct engine *engine;
+	struct watch watch; /* of uffd */
+	struct watch pid_watch;
+	int nr_watches; /* not yet gone */
+	char name[24]; /* "pid 12", a child born later: "pid 12.1" */
+	unsigned nr_children; /* forked while lazy, for their names */
+	int uffd;
+	int pidfd;
+	enum session_state state;
+	bool on_ready;
+	bool on_timed;
+	bool unquiet; /* events were read, and the kernel may still refuse copies */
+	bool poisons; /* cannot be killed: lost pages are poisoned */
+	uint64_t nr_lost;
+	struct tracker *tracker;
+	uint64_t counted_missing; /* its share of stats.pages_missing */
+	struct source *source;
+	struct fault_list faults; /* to be answered */
+	struct fault_list waiting; /* for pages in flight */
+	int64_t retry_at; /* CLOCK_NEVER: no retry wanted */
+	int64_t retry_delay;
+	/* background.c */
+	uint64_t cursor; /* where it goes on */
+	uint64_t chunk_limit; /* pages; shrinks where mappings are small */
+	unsigned nr_in_flight; /* background requests */
+	unsigned nr_copies; /* chunks that are with the copier */
+	unsigned own_chunks; /* so many are not given away: the last one was refused */
+	unsigned streak; /* faults in a row that went straight on */
+	uint64_t last_fault; /* its page */
+	bool expected; /* the source has been told what will be needed */
+};
+
+TAILQ_HEAD(session_list, session);
+
+struct fetch; /* fill.c: one request to a source that did not answer at once */
+
+struct engine {
+	struct engine_options options;
+	struct ring *ring;
+	struct session_list sessions; /* SERVING and DOOMED */
+	struct session_list ended; /* waiting to be freed */
+	struct session_list ready; /* with something to read or to retry */
+	struct session_list timed; /* with a retry or a request that something happens for later */
+	SLIST_HEAD(, fetch) free_fetches; /* so that a fault allocates nothing */
+	size_t nr_sessions;
+	bool background; /* begun */
+	struct copier *copier; /* NULL: none */
+	struct session *turn; /* whose background turn it is */
+	struct session *hot; /* whose fault was the last; every other turn is its own */
+	bool flip;
+	int64_t last_fault;
+	int64_t next_check; /* liveness of those that nobody tells about */
+	int64_t tokens_at; /* BACKGROUND_RATE: when the next chunk may go */
+	int latency_fd; /* -1: not held */
+	bool latency_failed;
+	int nr_cpus;
+	struct engine_stats stats;
+};
+
+/* engine.c */
+void session_ready(struct session *s); /* serve it in this turn */
+void session_retry(struct session *s); /* serve it again soon, with growing delay */
+void session_timed(struct session *s); /* it has a request with a source */
+void session_end(struct session *s, bool exited);
+void session_account(struct session *s); /* after what is missing has changed */
+struct session *session_add(struct engine *engine, const struct engine_process *process,
+                            const char *name, struct err *err);
+
+/* event.c: read everything there is, apply events, collect faults.  How many messages came. */
+int session_drain(struct session *s);
+
+/* event.c: end the window if the kernel agrees, settle doubts.  false: still changing, or ended. */
+bool session_quiet(struct session *s);
+
+int fault_list_reserve(struct fault_list *list, size_t nr);
+void fault_list_push(struct fault_list *list, uint64_t addr, int64_t since);
+
+/* fill.c */
+void session_answer_faults(struct session *s);
+void session_cancel_fetches(struct session *s);
+
+enum fill_result {
+	FILL_DONE,
+	FILL_RETRY, /* the address space is changing: read events, ask the tracker again */
+	FILL_LOST, /* the page at *ret_at cannot be read */
+	FILL_ENDED, /* the session is over */
+};
+
+/* Copy run from bytes, count pages to *counter. */
+enum fill_result session_fill(struct session *s, const struct tracker_run *run, const void *bytes,
+                              uint64_t *counter, uint64_t *ret_at);
+
+/* Start a fetch whose answer comes later; false: no memory. */
+struct fetch *fetch_new(struct session *s, const struct tracker_run *run, bool urgent);
+void fetch_free(struct fetch *fetch);
+void engine_free_fetches(struct engine *engine);
+struct source_request *fetch_request(struct fetch *fetch);
+bool fetch_begin(struct fetch *fetch, const struct tracker_run *run);
+
+/* Give run, whose bytes last, to the copier; what it has done comes back by engine_reap(). */
+bool fetch_give(struct fetch *fetch, const struct tracker_run *run, const void *bytes);
+void engine_reap(struct engine *engine);
+
+/* Until the copier has nothing of this session any more: before its events may be read. */
+void session_settle(struct session *s);
+
+/* background.c: may a chunk be copied now?  When may the next one (CLOCK_NEVER: nothing to do)? */
+int64_t background_deadline(const struct engine *engine);
+
+/* background.c: one chunk for one session. */
+void engine_background(struct engine *engine, int64_t now);
+
+/*
+ * lost.c: the page of the image at addr cannot be had.  true: that is settled, by killing or
+ * poisoning; false: not yet, come again (an address space that is changing).
+ */
+bool lost_page(struct session *s, uint64_t addr, uint64_t img, const struct err *why);
+
+#endif
