@@ -37,8 +37,8 @@ PROG     := $(BUILD)/criu-lazy
 UNIT     := $(patsubst %.c,$(BUILD)/%,$(wildcard test/unit/*-test.c))
 HEADERS  := $(wildcard $(addsuffix /*.h,$(FLOORS) criu-lazy/cmd))
 
-.PHONY: all help check check-unit check-zdtm check-real lint floors headers sanitize fuzz fuzz-build \
-	bench demo install deps clean
+.PHONY: all help check check-unit check-zdtm check-real unit-progs lint sanitize fuzz fuzz-build \
+	bench demo install clean
 .SECONDARY:
 
 all: $(PROG)
@@ -89,6 +89,82 @@ include test/zdtm/Makefile.inc bench/Makefile.inc
 ## make lint         formatting, static analysis, headers compile alone, the floors' include rule
 ## make install      DESTDIR= PREFIX=/usr/local
 ## make clean
+
+# Debian's packages and a CRIU that runs here; each does nothing when it has nothing to do.
+SETUP = .ci/setup
+CRIUS = test/criu/fetch build/criu
+SANITIZED ?= $(BUILD)/sanitize
+STAGES ?= unit floors fuzz cli zdtm_4_2 zdtm_4_1 real_4_2 real_4_1 unit_sanitized zdtm_sanitized
+CHECK = BUILD=$(BUILD) SANITIZED=$(SANITIZED) .ci/check
+
+unit-progs: $(UNIT)
+
+check:
+	$(SETUP) test
+	$(CRIUS) trixie sid
+	$(MAKE) all unit-progs zdtm-progs fuzz-build
+	$(MAKE) BUILD=$(SANITIZED) SANITIZE=1 all unit-progs zdtm-progs
+	$(CHECK) $(STAGES)
+
+check-unit: unit-progs
+	$(CHECK) unit
+
+check-zdtm: all zdtm-progs
+	$(CRIUS) sid
+	$(CHECK) zdtm_4_2
+
+check-real: all
+	$(CRIUS) trixie sid
+	$(CHECK) real_4_2 real_4_1
+
+sanitize:
+	$(SETUP) test
+	$(CRIUS) sid
+	$(MAKE) BUILD=$(SANITIZED) SANITIZE=1 all unit-progs zdtm-progs
+	$(CHECK) unit_sanitized zdtm_sanitized
+
+demo:
+	$(SETUP) demo
+	$(CRIUS) trixie
+	$(MAKE) all
+	demo/run --build $(BUILD) --criu build/criu/trixie/criu
+
+# --- fuzzing: libFuzzer wants clang, and the library once more, instrumented ----------------------
+
+FUZZ_PROGS := $(patsubst %.c,$(BUILD)/%,$(wildcard test/fuzz/*.c))
+FUZZ_FLAGS := -g -O1 $(BASE_CFLAGS) -fsanitize=fuzzer-no-link,address,undefined \
+	-fno-sanitize-recover=all -Wno-unknown-warning-option
+FUZZ_OBJS  := $(LIB_SRCS:%.c=$(BUILD)/fuzz/%.o) $(GEN_C:$(BUILD)/gen/%.c=$(BUILD)/fuzz/gen/%.o)
+
+$(BUILD)/fuzz/gen/%.o: $(BUILD)/gen/%.c
+	@mkdir -p $(@D)
+	$(Q)clang $(FUZZ_FLAGS) -c $< -o $@
+
+$(BUILD)/fuzz/%.o: %.c | $(GEN_H)
+	@mkdir -p $(@D)
+	$(Q)clang $(FUZZ_FLAGS) -MMD -MP -c $< -o $@
+
+$(BUILD)/fuzz/libcriu-lazy.a: $(FUZZ_OBJS)
+	@rm -f $@
+	$(Q)ar rcs $@ $^
+
+$(FUZZ_PROGS): $(BUILD)/test/fuzz/%: test/fuzz/%.c $(BUILD)/fuzz/libcriu-lazy.a
+	@mkdir -p $(@D)
+	@echo '  FUZZ $@'
+	$(Q)clang $(FUZZ_FLAGS) -fsanitize=fuzzer $^ $(LIBS) -o $@
+
+-include $(wildcard $(FUZZ_OBJS:.o=.d))
+
+fuzz-build: $(FUZZ_PROGS)
+
+fuzz:
+	$(SETUP) test
+	$(MAKE) fuzz-build
+	$(CHECK) fuzz
+
+lint:
+	$(SETUP) lint
+	BUILD=$(BUILD) .ci/lint
 
 install: $(PROG)
 	install -D -m 755 $(PROG) $(DESTDIR)$(PREFIX)/sbin/criu-lazy
