@@ -113,6 +113,8 @@ static int drop_privileges(struct err *err)
 static int prepare(struct helper *h, struct err *err)
 {
 	const struct lazy_options *o = &h->options;
+	const struct plan_options plan = {
+		.filters = o->filters, .nr_filters = o->nr_filters, .trust_newer = o->trust_newer};
 	cleanup_close int images = open(o->images_dir, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
 	int r;
 
@@ -129,7 +131,7 @@ static int prepare(struct helper *h, struct err *err)
 	if (o->pidfile && !o->daemon)
 		log_info("without --daemon --pidfile is written all the same");
 	raise_file_limit();
-	r = plan_read(images, o->filters, o->nr_filters, &h->plan, err);
+	r = plan_read(images, &plan, &h->plan, err);
 	if (r < 0)
 		return err_wrap(err, "%s", o->images_dir);
 	log_info("%zu processes, %llu lazy pages", h->plan.nr, (unsigned long long)h->plan.nr_lazy);

@@ -22,6 +22,7 @@ enum {
 	OPT_ON_LOST,
 	OPT_PROGRESS,
 	OPT_FILTER,
+	OPT_TRUST_NEWER,
 	OPT_SILENT, /* CRIU's, without a meaning here, in everybody's scripts */
 	OPT_IGNORED, /* CRIU's, without a meaning here */
 	OPT_REFUSED, /* CRIU's, with a meaning that we would have to honour */
@@ -61,6 +62,7 @@ static const struct option longs[] = {
 	{"on-lost", required_argument, NULL, OPT_ON_LOST},
 	{"progress", no_argument, NULL, OPT_PROGRESS},
 	{"filter", required_argument, NULL, OPT_FILTER},
+	{"trust-newer-images", no_argument, NULL, OPT_TRUST_NEWER},
 	{"no-default-config", no_argument, NULL, OPT_SILENT},
 	{"lazy-pages", no_argument, NULL, OPT_SILENT},
 	/* What `criu lazy-pages` accepts besides, since it has one parser for all commands. */
@@ -176,6 +178,8 @@ void lazy_options_help(void)
 	     "      --on-lost HOW       when a page cannot be had: kill (default) the process, or\n"
 	     "                          poison the page: SIGBUS where it is touched\n"
 	     "      --progress          a progress line, if standard error is a terminal\n"
+	     "      --trust-newer-images\n"
+	     "                          go on when inventory.img has fields of a newer CRIU\n"
 	     "      --filter TEXT       for tests: delay=USEC, short=PAGES, lose=HEX-HEX; "
 	     "repeatable\n"
 	     "\n"
@@ -337,6 +341,9 @@ static int apply(int c, const char *name, struct lazy_options *o, struct err *er
 		if (o->nr_filters == OPTIONS_MAX_FILTERS)
 			return err_set(err, EINVAL, "more than %d filters", OPTIONS_MAX_FILTERS);
 		o->filters[o->nr_filters++] = optarg;
+		return 0;
+	case OPT_TRUST_NEWER:
+		o->trust_newer = true;
 		return 0;
 	case OPT_SILENT:
 		return 0;

@@ -26,6 +26,7 @@ struct lazy_options {
 	unsigned jobs;
 	bool progress;
 	bool help;
+	bool trust_newer;
 	struct engine_options engine;
 	const char *filters[OPTIONS_MAX_FILTERS];
 	size_t nr_filters;

@@ -101,7 +101,8 @@ static void later(struct session *s, struct fetch *fetch, struct tracker_run *ru
 	s->cursor = run->start + (run->nr_pages << PAGE_SHIFT);
 }
 
-static void copy_chunk(struct session *s, struct tracker_run *run, bool give)
+/* false: nothing more to be tried for this session in this turn. */
+static bool copy_chunk(struct session *s, struct tracker_run *run, bool give)
 {
 	struct engine *engine = s->engine;
 	struct source_bytes bytes;
@@ -111,25 +112,25 @@ static void copy_chunk(struct session *s, struct tracker_run *run, bool give)
 
 	if (!fetch) {
 		session_retry(s);
-		return;
+		return false;
 	}
 	if (!s->expected && run->nr_pages >= CHUNK_CALM)
 		source_expect(s->source, run->img, run->nr_pages);
 	switch (source_fetch(s->source, fetch_request(fetch), &bytes, &err)) {
 	case SOURCE_LATER:
 		later(s, fetch, run);
-		return;
+		return true;
 	case SOURCE_LOST:
 		fetch_free(fetch);
 		lost_page(s, at, run->img, &err);
-		return;
+		return false;
 	case SOURCE_HERE:
 		break;
 	}
 	run->nr_pages = bytes.nr_pages;
 	if (give && bytes.lasting && fetch_give(fetch, run, bytes.bytes)) {
 		s->cursor = run->start + (run->nr_pages << PAGE_SHIFT);
-		return;
+		return true;
 	}
 	fetch_free(fetch);
 	if (s->own_chunks)
@@ -139,7 +140,7 @@ static void copy_chunk(struct session *s, struct tracker_run *run, bool give)
 		s->cursor = run->start + (run->nr_pages << PAGE_SHIFT);
 		if (!tracker_nr_missing(s->tracker))
 			session_ready(s);
-		break;
+		return true;
 	case FILL_RETRY:
 		session_retry(s);
 		break;
@@ -150,6 +151,7 @@ static void copy_chunk(struct session *s, struct tracker_run *run, bool give)
 	case FILL_ENDED:
 		break;
 	}
+	return false;
 }
 
 void engine_background(struct engine *engine, int64_t now)
@@ -169,8 +171,9 @@ void engine_background(struct engine *engine, int64_t now)
 	chunk = chunk_pages(engine, s, now);
 	if (engine->copier && chunk >= CHUNK_STREAK && !s->own_chunks) {
 		/* One for the copier, so that it works while we copy the next. */
-		while (copier_has_room(engine->copier) && next_run(s, chunk, &run))
-			copy_chunk(s, &run, true);
+		while (copier_has_room(engine->copier) && next_run(s, chunk, &run) &&
+		       copy_chunk(s, &run, true))
+			;
 		if (s->state != SESSION_SERVING)
 			return;
 	}

@@ -345,7 +345,7 @@ static int64_t next_deadline(const struct engine *engine, int64_t until)
 
 int engine_turn(struct engine *engine, int64_t until, struct err *err)
 {
-	int64_t now = clock_now(), background = background_deadline(engine);
+	int64_t now = clock_now(), background = background_deadline(engine), release;
 	bool busy = background <= now, spin = false;
 	int r;
 
@@ -358,11 +358,13 @@ int engine_turn(struct engine *engine, int64_t until, struct err *err)
 	} else {
 		until = next_deadline(engine, background < until ? background : until);
 	}
-	if (engine->latency_fd >= 0 && !busy && until > now &&
-	    engine->options.low_latency == LOW_LATENCY_AUTO &&
-	    until > engine->last_fault + HOLD_TIME)
-		until = max_i64(now, engine->last_fault + HOLD_TIME);
-	hold_latency(engine, now, busy || !engine->background);
+	/* Come back in time to let processors sleep again. */
+	release = engine->last_fault + HOLD_TIME;
+	if (engine->latency_fd >= 0 && engine->options.low_latency == LOW_LATENCY_AUTO && !busy &&
+	    release > now && release < until)
+		until = release;
+	/* A restore that is under way faults, too; one that has not begun may be far off. */
+	hold_latency(engine, now, busy || (engine->nr_sessions && !engine->background));
 	if (engine->copier)
 		engine_reap(engine);
 	r = ring_wait(engine->ring, until == CLOCK_NEVER ? CLOCK_NEVER : max_i64(0, until - now),

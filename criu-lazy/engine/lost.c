@@ -88,6 +88,7 @@ bool lost_page(struct session *s, uint64_t addr, uint64_t img, const struct err 
 		          s->nr_lost == LOG_PAGES ? "; further pages are not named" : "");
 	if (killed) {
 		s->state = SESSION_DOOMED;
+		session_settle(s); /* what the copier has is no source's to cancel */
 		session_cancel_fetches(s);
 	}
 	return true;

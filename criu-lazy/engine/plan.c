@@ -99,13 +99,12 @@ static int fill_tracker(struct plan_process *p, const struct pages *pages, const
 	return 0;
 }
 
-static int add_filters(struct plan_process *p, const char *const *filters, size_t nr,
-                       struct err *err)
+static int add_filters(struct plan_process *p, const struct plan_options *options, struct err *err)
 {
 	size_t i;
 
-	for (i = 0; i < nr; i++) {
-		p->source = source_filter(filters[i], p->source, err);
+	for (i = 0; i < options->nr_filters; i++) {
+		p->source = source_filter(options->filters[i], p->source, err);
 		if (!p->source)
 			return -err->code;
 	}
@@ -120,8 +119,8 @@ static bool missing(int dirfd, const char *what, uint32_t pid)
 	return faccessat(dirfd, name, F_OK, 0) < 0 && errno == ENOENT;
 }
 
-static int plan_process(int dirfd, struct plan_process *p, const char *const *filters,
-                        size_t nr_filters, struct err *err)
+static int plan_process(int dirfd, struct plan_process *p, const struct plan_options *options,
+                        struct err *err)
 {
 	struct pages *pages = NULL;
 	struct mm mm = {0};
@@ -151,15 +150,14 @@ static int plan_process(int dirfd, struct plan_process *p, const char *const *fi
 		goto out;
 	}
 	pages = NULL;
-	r = add_filters(p, filters, nr_filters, err);
+	r = add_filters(p, options, err);
 out:
 	pages_close(pages);
 	mm_release(&mm);
 	return r;
 }
 
-int plan_read(int dirfd, const char *const *filters, size_t nr_filters, struct plan *ret,
-              struct err *err)
+int plan_read(int dirfd, const struct plan_options *options, struct plan *ret, struct err *err)
 {
 	struct inventory inventory;
 	struct pstree tree = {0};
@@ -170,9 +168,11 @@ int plan_read(int dirfd, const char *const *filters, size_t nr_filters, struct p
 	r = inventory_read(dirfd, &inventory, err);
 	if (r < 0)
 		return r;
-	if (inventory.has_unknown)
-		log_info("inventory.img has fields of a newer version (the first is %u)",
-		         inventory.unknown[0]);
+	if (inventory.has_unknown && !options->trust_newer)
+		return err_set(err, EPROTO,
+		               "inventory.img: field %u is of a newer CRIU and may mean that pages "
+		               "are compressed or encrypted (--trust-newer-images goes on)",
+		               inventory.unknown[0]);
 	r = pstree_read(dirfd, &tree, err);
 	if (r < 0)
 		return r;
@@ -184,7 +184,7 @@ int plan_read(int dirfd, const char *const *filters, size_t nr_filters, struct p
 	for (i = 0; i < tree.nr && r == 0; i++) {
 		plan.processes[i].pid = tree.tasks[i].pid;
 		plan.nr++;
-		r = plan_process(dirfd, &plan.processes[i], filters, nr_filters, err);
+		r = plan_process(dirfd, &plan.processes[i], options, err);
 		plan.nr_lazy += plan.processes[i].nr_lazy;
 	}
 out:

@@ -30,9 +30,15 @@ struct plan {
 	uint64_t nr_lazy;
 };
 
-/* filters: texts for source_filter(), put before each image, the last one outermost. */
-int plan_read(int dirfd, const char *const *filters, size_t nr_filters, struct plan *ret,
-              struct err *err);
+struct plan_options {
+	const char *const *filters; /* for source_filter(); the last one is the outermost */
+	size_t nr_filters;
+	/* Go on when inventory.img has fields that this version does not know.  They may say that
+	 * pages are not stored as they are (CRIU 4.3 compresses and encrypts). */
+	bool trust_newer;
+};
+
+int plan_read(int dirfd, const struct plan_options *options, struct plan *ret, struct err *err);
 
 void plan_release(struct plan *plan);
 

@@ -163,5 +163,8 @@ int unixsock_recv(int fd, void *buf, size_t size, struct unixsock_msg *ret)
 			ret->pid = cred.pid;
 		}
 	}
+	/* One was sent, and our table of descriptors had no place for it. */
+	if (msg.msg_flags & MSG_CTRUNC && !ret->nr_fds)
+		return -EMFILE;
 	return 0;
 }

@@ -159,8 +159,11 @@ static const struct source_ops lose_ops = {
 
 static bool parse(const char *text, struct filter *f)
 {
+	const char *value = strchr(text, '=');
 	char *rest;
 
+	if (!value || strchr(" +-", value[1])) /* what strtoull would take as well; or nothing */
+		return false;
 	if (!strncmp(text, "delay=", 6)) {
 		f->source.ops = &delay_ops;
 		f->value = strtoull(text + 6, &rest, 10) * (uint64_t)NSEC_PER_USEC;

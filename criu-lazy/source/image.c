@@ -12,11 +12,36 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 struct image_source {
 	struct source source;
 	struct pages *pages;
 };
+
+/*
+ * Was the file cut short after it was opened?  What is gone as a whole page the kernel refuses to
+ * copy, but of a page that is cut in the middle the rest reads as zeros.
+ */
+static int check_length(struct pages_piece *piece, uint64_t img, struct err *err)
+{
+	struct stat st;
+	uint64_t left;
+
+	if (fstat(piece->fd, &st) < 0)
+		return err_set(err, errno, "stat of the pages file");
+	left = (uint64_t)st.st_size > piece->offset
+	               ? ((uint64_t)st.st_size - piece->offset) >> PAGE_SHIFT
+	               : 0;
+	if (!left)
+		return err_set(err, EIO,
+		               "the pages file was cut short: %llu bytes, page 0x%llx is "
+		               "at %llu",
+		               (unsigned long long)st.st_size, (unsigned long long)img,
+		               (unsigned long long)piece->offset);
+	piece->nr_pages = min_u64(piece->nr_pages, left);
+	return 0;
+}
 
 static enum source_answer fetch(struct source *s, struct source_request *request,
                                 struct source_bytes *ret, struct err *err)
@@ -31,6 +56,8 @@ static enum source_answer fetch(struct source *s, struct source_request *request
 		        (unsigned long long)request->img);
 		return SOURCE_LOST;
 	}
+	if (check_length(&piece, request->img, err) < 0)
+		return SOURCE_LOST;
 	ret->bytes = piece.bytes;
 	ret->nr_pages = piece.nr_pages;
 	ret->lasting = true;
