@@ -45,8 +45,9 @@ struct unixsock_msg {
 };
 
 /*
- * One recvmsg(2) of at most size bytes.  0, -EAGAIN, or another negative errno (no text), among them
- * -EMFILE: a descriptor was sent that this process has no room for, and is lost with its bytes.
+ * One recvmsg(2) of at most size bytes.  0, -EAGAIN, or another negative errno (no text), among
+ * them -EMFILE: a descriptor was sent that this process has no room for, and is lost with its
+ * bytes.
  */
 int unixsock_recv(int fd, void *buf, size_t size, struct unixsock_msg *ret);
 

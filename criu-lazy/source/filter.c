@@ -12,9 +12,12 @@
 #include "criu-lazy/source/source.h"
 
 #include <assert.h>
+#include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+
+static const uint64_t MAX_DELAY = UINT64_C(3600) * 1000000; /* an hour, in us */
 
 struct filter {
 	struct source source;
@@ -47,24 +50,29 @@ static enum source_answer delay_fetch(struct source *s, struct source_request *r
 	return SOURCE_LATER;
 }
 
-static void unlink_request(struct filter *f, struct source_request *request)
+/* false: it is not here. */
+static bool unlink_request(struct filter *f, struct source_request *request)
 {
 	struct source_request *prev = NULL, *r;
 
 	for (r = f->first; r && r != request; r = r->link)
 		prev = r;
-	assert(r);
+	if (!r)
+		return false;
 	if (prev)
 		prev->link = r->link;
 	else
 		f->first = r->link;
 	if (f->last == r)
 		f->last = prev;
+	return true;
 }
 
 static void delay_cancel(struct source *s, struct source_request *request)
 {
-	unlink_request(filter_of(s), request);
+	/* What was passed on, another delay further down holds. */
+	if (!unlink_request(filter_of(s), request))
+		source_cancel(s->next, request);
 }
 
 static int64_t delay_deadline(const struct source *s)
@@ -166,8 +174,11 @@ static bool parse(const char *text, struct filter *f)
 		return false;
 	if (!strncmp(text, "delay=", 6)) {
 		f->source.ops = &delay_ops;
-		f->value = strtoull(text + 6, &rest, 10) * (uint64_t)NSEC_PER_USEC;
-		return rest != text + 6 && !*rest;
+		f->value = strtoull(text + 6, &rest, 10);
+		if (rest == text + 6 || *rest || f->value > MAX_DELAY)
+			return false;
+		f->value *= (uint64_t)NSEC_PER_USEC;
+		return true;
 	}
 	if (!strncmp(text, "short=", 6)) {
 		f->source.ops = &short_ops;
@@ -177,7 +188,7 @@ static bool parse(const char *text, struct filter *f)
 	if (!strncmp(text, "lose=", 5)) {
 		f->source.ops = &lose_ops;
 		f->start = page_down(strtoull(text + 5, &rest, 16));
-		if (*rest != '-')
+		if (*rest != '-' || !isxdigit((unsigned char)rest[1]))
 			return false;
 		f->end = strtoull(rest + 1, &rest, 16);
 		return f->end > f->start && !*rest;
