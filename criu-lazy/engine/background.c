@@ -154,6 +154,26 @@ static bool copy_chunk(struct session *s, struct tracker_run *run, bool give)
 	return false;
 }
 
+/*
+ * The program sleeps until the whole run is copied, but then it does not come back at once; and
+ * while it sleeps its processor is free for the copier.
+ */
+void background_ahead(struct session *s, struct tracker_run *run)
+{
+	struct engine *engine = s->engine;
+	struct tracker_run next;
+
+	if (s->streak < STREAK || !engine->background ||
+	    engine->options.background != BACKGROUND_FULL || s->chunk_limit < CHUNK_STREAK)
+		return;
+	tracker_next(s->tracker, run->start, CHUNK_STREAK, run);
+	if (!engine->copier || s->own_chunks || !copier_has_room(engine->copier))
+		return;
+	if (tracker_next(s->tracker, run->start + (run->nr_pages << PAGE_SHIFT), CHUNK_STREAK,
+	                 &next))
+		copy_chunk(s, &next, true);
+}
+
 void engine_background(struct engine *engine, int64_t now)
 {
 	struct session *s = whose_turn(engine);
@@ -169,7 +189,7 @@ void engine_background(struct engine *engine, int64_t now)
 		return;
 	}
 	chunk = chunk_pages(engine, s, now);
-	if (engine->copier && chunk >= CHUNK_STREAK && !s->own_chunks) {
+	if (engine->copier && chunk >= CHUNK_IDLE && !s->own_chunks) {
 		/* One for the copier, so that it works while we copy the next. */
 		while (copier_has_room(engine->copier) && next_run(s, chunk, &run) &&
 		       copy_chunk(s, &run, true))

@@ -25,7 +25,7 @@
 static const int64_t RETRY_FIRST = 5 * NSEC_PER_USEC, RETRY_MAX = 2 * NSEC_PER_MSEC;
 static const int64_t CHECK_EVERY = 1 * NSEC_PER_SEC;
 static const int64_t SPIN_TIME = 40 * NSEC_PER_USEC; /* after a fault, before sleeping */
-static const int64_t HOLD_TIME = 200 * NSEC_PER_MSEC; /* processors awake after a fault */
+static const int64_t HOLD_TIME = 50 * NSEC_PER_MSEC; /* processors awake after a fault */
 
 /* --- sessions -------------------------------------------------------------------------------- */
 
@@ -308,7 +308,14 @@ static bool spinning(const struct engine *engine, int64_t now)
 
 static void hold_latency(struct engine *engine, int64_t now, bool busy)
 {
-	bool want = engine->options.low_latency == LOW_LATENCY_ON ? engine->stats.pages_missing > 0
+	/*
+	 * Not before the program runs: the restorer has few faults and much to compute, and a
+	 * processor that polls takes from its hyperthread sibling (a tenth of the restore's time
+	 * was seen).
+	 */
+	bool want = !engine->background ? false
+	            : engine->options.low_latency == LOW_LATENCY_ON
+	                    ? engine->stats.pages_missing > 0
 	            : engine->options.low_latency == LOW_LATENCY_AUTO
 	                    ? busy || now - engine->last_fault < HOLD_TIME
 	                    : false;
@@ -363,8 +370,7 @@ int engine_turn(struct engine *engine, int64_t until, struct err *err)
 	if (engine->latency_fd >= 0 && engine->options.low_latency == LOW_LATENCY_AUTO && !busy &&
 	    release > now && release < until)
 		until = release;
-	/* A restore that is under way faults, too; one that has not begun may be far off. */
-	hold_latency(engine, now, busy || (engine->nr_sessions && !engine->background));
+	hold_latency(engine, now, busy);
 	if (engine->copier)
 		engine_reap(engine);
 	r = ring_wait(engine->ring, until == CLOCK_NEVER ? CLOCK_NEVER : max_i64(0, until - now),

@@ -349,8 +349,9 @@ static enum fill_result answer_fetch(struct session *s, const struct fault *faul
 	enum fill_result result;
 	struct fetch *fetch;
 	struct err err = {0};
-	uint64_t at;
+	uint64_t at, copied = 0;
 
+	background_ahead(s, &run);
 	fetch = fetch_new(s, &run, true);
 	if (!fetch)
 		return FILL_RETRY;
@@ -368,7 +369,14 @@ static enum fill_result answer_fetch(struct session *s, const struct fault *faul
 		break;
 	}
 	fetch_free(fetch);
-	result = session_fill(s, &run, bytes.bytes, &engine->stats.pages_fault, &at);
+	run.nr_pages = bytes.nr_pages;
+	result = session_fill(s, &run, bytes.bytes, &copied, &at);
+	if (copied) { /* the first of them is what the fault was about */
+		engine->stats.pages_fault++;
+		engine->stats.pages_background += copied - 1;
+	}
+	if (result == FILL_LOST && at != run.start)
+		return FILL_DONE; /* whoever needs that one asks for it */
 	if (result == FILL_LOST) {
 		err_set(&err, EIO, "reading the image");
 		return lost_page(s, run.start, img, &err) ? FILL_LOST : FILL_RETRY;

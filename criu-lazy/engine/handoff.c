@@ -101,8 +101,16 @@ static int feed(struct handoff *h, const void *bytes, struct unixsock_msg *msg, 
 	if (event < 0)
 		return event;
 	if (event == HANDSHAKE_ZOMBIE) {
-		if (!plan_claim(h->plan, h->handshake.pid))
-			return err_set(err, EPROTO, "zombie %u is not in pstree.img",
+		const struct plan_process *p = plan_claim(h->plan, h->handshake.pid);
+
+		if (!p)
+			return err_set(err, EPROTO,
+			               "zombie %u is not in pstree.img, or has reported twice",
+			               h->handshake.pid);
+		if (p->has_memory)
+			return err_set(err, EPROTO,
+			               "process %u: it is a zombie, but the image has memory for "
+			               "it: is this the directory that is being restored?",
 			               h->handshake.pid);
 		log_info("pid %u: zombie", h->handshake.pid);
 	} else if (event == HANDSHAKE_FINISHED) {
@@ -112,6 +120,8 @@ static int feed(struct handoff *h, const void *bytes, struct unixsock_msg *msg, 
 	}
 	return 0;
 }
+
+static void listen_ready(struct watch *w, uint32_t events);
 
 static void conn_ready(struct watch *w, uint32_t events)
 {
@@ -148,7 +158,10 @@ static void conn_ready(struct watch *w, uint32_t events)
 			hang_up(h);
 			return;
 		}
-		h->heard = true;
+		if (!h->heard) {
+			h->heard = true;
+			listen_ready(&h->listen_watch, 0); /* who waits is sent away now */
+		}
 		r = msg.nr ? feed(h, bytes, &msg, &err) : handshake_eof(&h->handshake, &err);
 		if (r < 0) {
 			fail(h, &err);
@@ -168,6 +181,12 @@ static void listen_ready(struct watch *w, uint32_t events)
 
 		/* The last peer's poll is still being cancelled: conn_gone() comes back here. */
 		if (h->state == HANDOFF_LISTENING && h->conn_watch.state != WATCH_IDLE)
+			return;
+		/*
+		 * Who has not said anything may be somebody who only looked whether there is a
+		 * helper: the restorer behind it waits until it has spoken or left.
+		 */
+		if (h->state == HANDOFF_TALKING && !h->heard)
 			return;
 		fd = unixsock_accept(h->sock, &err);
 		if (fd == -EAGAIN)

@@ -28,7 +28,7 @@ int handoff_new(struct pool *pool, struct plan *plan, const struct unixsock *soc
 /* FAILED: err tells why. */
 enum handoff_state handoff_state(const struct handoff *h, struct err *err);
 
-/* After the engines are gone, or before their next turn.  NULL is fine. */
+/* After the pool is gone, whose ring holds its watches.  NULL is fine. */
 void handoff_free(struct handoff *h);
 
 #endif

@@ -150,6 +150,12 @@ int64_t background_deadline(const struct engine *engine);
 void engine_background(struct engine *engine, int64_t now);
 
 /*
+ * background.c: its program walks straight on: run, which starts with the page it waits for, is
+ * made longer, and the copier gets what follows.
+ */
+void background_ahead(struct session *s, struct tracker_run *run);
+
+/*
  * lost.c: the page of the image at addr cannot be had.  true: that is settled, by killing or
  * poisoning; false: not yet, come again (an address space that is changing).
  */
