@@ -26,6 +26,7 @@ struct fetch {
 	SLIST_ENTRY(fetch) free_link;
 	struct session *session;
 	struct ticket *ticket; /* NULL: not begun, or the session ended meanwhile */
+	bool background; /* nobody waited when it began (somebody may by now) */
 	bool answering; /* the source has let go of it */
 	struct tracker_run given; /* what the copier copies */
 	struct source_request request;
@@ -203,7 +204,7 @@ static void fetch_done(struct source_request *request, const struct source_bytes
 	tracker_end(s->tracker, fetch->ticket);
 	if (result == FILL_LOST && at)
 		lost_page(s, at, request->img, why ? why : &err);
-	if (!request->urgent)
+	if (fetch->background)
 		s->nr_in_flight--;
 	fetch_free(fetch);
 	requeue_waiting(s);
@@ -224,6 +225,7 @@ struct fetch *fetch_new(struct session *s, const struct tracker_run *run, bool u
 		return NULL;
 	*fetch = (struct fetch){
 		.session = s,
+		.background = !urgent,
 		.request = {.img = run->img,
 	                    .nr_pages = run->nr_pages,
 	                    .urgent = urgent,

@@ -17,6 +17,8 @@ import time
 from images import BASE, PAGE, content
 
 SYS_USERFAULTFD = 323
+UNMAP, DISCARD, FORK = 1 << 20, 2 << 20, 3 << 20  # orders of a task, added to a page's number
+MADV_DONTNEED = 4
 UFFDIO_API, UFFDIO_REGISTER = 0xC018AA3F, 0xC020AA00
 EVENTS = 0x4E  # fork, remap, remove, unmap: what CRIU asks for
 FINISHED = b"FTSR"
@@ -93,8 +95,26 @@ class Task:
             index = struct.unpack("<i", order)[0]
             if index < 0:
                 os._exit(-1 - index)
+            if index >= UNMAP:
+                self.change(index & ~(UNMAP - 1), BASE + index % UNMAP * PAGE)
+                pipe.sendall(b"+")
+                continue
             right = ctypes.string_at(BASE + index * PAGE, PAGE) == content(self.pid, index)
             pipe.sendall(b"+" if right else b"-")
+
+    def change(self, what, addr):
+        """Calls that end only when the helper has read what the kernel tells it about them."""
+        if what == UNMAP:
+            libc.munmap(ctypes.c_void_p(addr), ctypes.c_size_t(PAGE))
+        elif what == DISCARD:
+            libc.madvise(ctypes.c_void_p(addr), ctypes.c_size_t(PAGE), MADV_DONTNEED)
+            if ctypes.string_at(addr, PAGE) != bytes(PAGE):
+                os._exit(98)
+        elif what == FORK:
+            child = os.fork()
+            if child == 0:
+                os._exit(0)
+            os.waitpid(child, 0)
 
     def touch(self, index):
         """True: right; False: wrong; None: the task died of it."""
