@@ -94,7 +94,8 @@ include test/zdtm/Makefile.inc bench/Makefile.inc
 SETUP = .ci/setup
 CRIUS = test/criu/fetch build/criu
 SANITIZED ?= $(BUILD)/sanitize
-STAGES ?= unit floors fuzz cli zdtm_4_2 zdtm_4_1 real_4_2 real_4_1 unit_sanitized zdtm_sanitized
+STAGES ?= unit floors fuzz cli zdtm_4_2 zdtm_4_1 zdtm_slow zdtm_jobs real_4_2 real_4_1 \
+	unit_sanitized cli_sanitized zdtm_sanitized
 CHECK = BUILD=$(BUILD) SANITIZED=$(SANITIZED) .ci/check
 
 unit-progs: $(UNIT)

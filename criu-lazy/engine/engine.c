@@ -27,6 +27,13 @@ static const int64_t CHECK_EVERY = 1 * NSEC_PER_SEC;
 static const int64_t SPIN_TIME = 40 * NSEC_PER_USEC; /* after a fault, before sleeping */
 static const int64_t HOLD_TIME = 50 * NSEC_PER_MSEC; /* processors awake after a fault */
 
+/*
+ * The restorer says "finished" and then lets its tasks go one by one.  Copying at full speed in
+ * that moment kept a program from its first instruction until the next tick of the scheduler (4 ms
+ * seen).
+ */
+static const int64_t HEAD_START = 1500 * NSEC_PER_USEC;
+
 /* --- sessions -------------------------------------------------------------------------------- */
 
 void session_ready(struct session *s)
@@ -238,10 +245,12 @@ static void serve(struct session *s)
 			session_retry(s);
 		return;
 	}
-	if (s->faults.nr)
+	if (s->faults.nr) {
 		session_answer_faults(s);
-	else
+		s->engine->answered = true;
+	} else {
 		s->retry_delay = 0;
+	}
 	if (s->state == SESSION_SERVING && complete(s))
 		session_end(s, false);
 }
@@ -384,6 +393,13 @@ int engine_turn(struct engine *engine, int64_t until, struct err *err)
 		run_timed(engine, now);
 	if (now >= engine->next_check)
 		check_all(engine, now);
+	/*
+	 * Who was woken may be queued on this very processor, behind us, until the next tick: let
+	 * it run first.  It comes back soon, by its next fault.
+	 */
+	if (engine->answered && busy)
+		sched_yield();
+	engine->answered = false;
 	if (busy && TAILQ_EMPTY(&engine->ready))
 		engine_background(engine, now);
 	if (!TAILQ_EMPTY(&engine->ended))
@@ -464,6 +480,7 @@ void engine_begin_background(struct engine *engine)
 	struct session *s;
 
 	engine->background = true;
+	engine->tokens_at = clock_now() + HEAD_START;
 	TAILQ_FOREACH(s, &engine->sessions, link)
 		session_ready(s); /* some may be complete */
 }

@@ -87,6 +87,7 @@ struct engine {
 	struct session *turn; /* whose background turn it is */
 	struct session *hot; /* whose fault was the last; every other turn is its own */
 	bool flip;
+	bool answered; /* faults, in this turn */
 	int64_t last_fault;
 	int64_t next_check; /* liveness of those that nobody tells about */
 	int64_t tokens_at; /* BACKGROUND_RATE: when the next chunk may go */
