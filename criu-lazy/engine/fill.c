@@ -432,7 +432,7 @@ static enum fill_result answer(struct session *s, const struct fault *fault)
 /* The background goes on behind the fault; does the program walk straight on? */
 static void note_fault(struct session *s, uint64_t page)
 {
-	enum { STRIDE = 128 }; /* pages: about what is copied between two of its faults */
+	enum { STRIDE = 4096 }; /* pages: more than is copied between two of its faults */
 
 	if (page - s->last_fault <= STRIDE * PAGE_SIZE)
 		s->streak++;
