@@ -134,8 +134,16 @@ int session_drain(struct session *s)
 		}
 		got = uffd_read(s->uffd, msgs, MESSAGES);
 		if (got < 0) {
-			log_error("%s: reading userfaultfd: %s", s->name, strerror(-got));
-			session_end(s, true);
+			/*
+			 * A FORK for which there is no descriptor left (EMFILE) stays queued.
+			 * Closing would turn what is missing into zeros, so it is tried again,
+			 * whatever it is.
+			 */
+			if (!s->told_unreadable)
+				log_warn("%s: reading userfaultfd: %s; trying again", s->name,
+				         strerror(-got));
+			s->told_unreadable = true;
+			session_retry(s);
 			return total;
 		}
 		for (i = 0; i < got; i++)

@@ -48,6 +48,7 @@ struct session {
 	enum session_state state;
 	bool on_ready;
 	bool on_timed;
+	bool told_unreadable; /* that reading its userfaultfd failed */
 	bool unquiet; /* events were read, and the kernel may still refuse copies */
 	bool poisons; /* cannot be killed: lost pages are poisoned */
 	uint64_t nr_lost;

@@ -3,6 +3,7 @@
 
 import os
 import re
+import resource
 import signal
 import time
 
@@ -53,6 +54,22 @@ def slow_source(t):
         t.check(task.touch(order), f"order {order:#x} was not carried out")
     task.start_touching(5)
     t.check(task.waits(0.3) and helper.alive(), "a page that has not come was answered")
+
+
+@case
+def no_descriptor_for_a_child(t):
+    "no descriptor left when the program forks: the fork waits, and no page turns to zeros"
+    helper, (task,) = restore(t, "--background", "off")
+    t.check(task.touch(0), "a page is wrong")
+    before = resource.prlimit(helper.p.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(helper.p.pid, resource.RLIMIT_NOFILE, (3, before[1]))
+    task.start_touching(peer.FORK)
+    t.check(task.waits(0.5) and helper.alive(), "the fork went on without its helper")
+    t.check("reading userfaultfd" in helper.log(), helper.log())
+    resource.prlimit(helper.p.pid, resource.RLIMIT_NOFILE, before)
+    t.check(task.answer(), "the fork did not end")
+    t.check(task.all_right(), "a page is wrong")
+    helper.ends(0)
 
 
 @case
