@@ -121,6 +121,10 @@ void session_end(struct session *s, bool exited)
 	s->state = SESSION_ENDED;
 	session_settle(s);
 	session_cancel_fetches(s);
+	if (engine->nr_held)
+		children_let_go(s);
+	engine->nr_held -= s->held_by != NULL;
+	s->held_by = NULL;
 	if (engine->turn == s)
 		engine->turn = TAILQ_NEXT(s, link);
 	if (engine->hot == s)

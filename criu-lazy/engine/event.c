@@ -9,6 +9,7 @@
 #include "criu-lazy/base/clock.h"
 #include "criu-lazy/base/err.h"
 #include "criu-lazy/base/log.h"
+#include "criu-lazy/base/page.h"
 #include "criu-lazy/engine/session.h"
 #include "criu-lazy/os/uffd.h"
 
@@ -55,12 +56,13 @@ static void rejudge_waiting(struct session *s)
 static void on_fork(struct session *s, int uffd)
 {
 	struct engine_process child = {.uffd = uffd, .pidfd = -1, .pid = 0};
+	struct session *newborn;
 	char name[sizeof(s->name) + 12];
 	struct err err = {0};
 
 	snprintf(name, sizeof(name), "%s.%u", s->name, ++s->nr_children);
 	log_debug("%s: FORK: child %u", s->name, s->nr_children);
-	if (!tracker_nr_missing(s->tracker)) {
+	if (tracker_is_done(s->tracker)) {
 		/* Everything was there when it forked, so the child has everything. */
 		close(uffd);
 		return;
@@ -75,10 +77,13 @@ static void on_fork(struct session *s, int uffd)
 		return;
 	}
 	child.source = source_share(s->source);
-	if (!session_add(s->engine, &child, name, &err)) {
+	newborn = session_add(s->engine, &child, name, &err);
+	if (!newborn) {
 		log_error("%s: %s", s->name, err.text);
 		s->engine->stats.sessions_lost++;
+		return;
 	}
+	child_begin(newborn, s);
 }
 
 static void apply(struct session *s, const struct uffd_msg *msg, int64_t now)
@@ -116,6 +121,8 @@ static void apply(struct session *s, const struct uffd_msg *msg, int64_t now)
 	}
 	s->unquiet = true;
 	rejudge_waiting(s);
+	if (s->engine->nr_held)
+		children_hear(s, msg);
 }
 
 int session_drain(struct session *s)
@@ -163,6 +170,8 @@ bool session_quiet(struct session *s)
 	enum uffd_outcome outcome;
 	struct tracker_run run;
 
+	if (s->held_by && child_is_held(s))
+		return false;
 	if (!s->unquiet)
 		return true;
 	outcome = uffd_quiet(s->uffd);
@@ -170,9 +179,11 @@ bool session_quiet(struct session *s)
 		session_end(s, true);
 	if (outcome != UFFD_DONE || tracker_reserve(s->tracker, 2) < 0)
 		return false;
+	if (s->engine->nr_held)
+		children_let_go(s);
 	tracker_quiet(s->tracker);
 	while (tracker_doubt(s->tracker, &run)) {
-		outcome = uffd_registered(s->uffd, run.start);
+		outcome = uffd_registered(s->uffd, run.start, PAGE_SIZE);
 		if (outcome != UFFD_DONE && outcome != UFFD_NOWHERE)
 			return false;
 		log_debug("%s: in doubt: 0x%llx, %llu pages: %s", s->name,

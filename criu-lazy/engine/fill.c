@@ -49,7 +49,7 @@ static enum fill_result page_nowhere(struct session *s, uint64_t addr)
 {
 	uint64_t unmapped = 0;
 
-	switch (uffd_registered(s->uffd, addr)) {
+	switch (uffd_registered(s->uffd, addr, PAGE_SIZE)) {
 	case UFFD_NOWHERE:
 		delivered(s, addr, 1, &unmapped);
 		uffd_wake(s->uffd, addr, PAGE_SIZE);

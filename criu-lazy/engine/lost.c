@@ -43,7 +43,7 @@ static bool poison(struct session *s, uint64_t addr)
 		session_ready(s);
 		return true;
 	case UFFD_NOWHERE:
-		if (uffd_registered(s->uffd, addr) != UFFD_NOWHERE) {
+		if (uffd_registered(s->uffd, addr, PAGE_SIZE) != UFFD_NOWHERE) {
 			session_retry(s);
 			return false;
 		}

@@ -50,6 +50,8 @@ struct session {
 	bool on_timed;
 	bool told_unreadable; /* that reading its userfaultfd failed */
 	bool unquiet; /* events were read, and the kernel may still refuse copies */
+	struct session *held_by; /* children.c: of whose events some may still concern it */
+	int64_t held_since;
 	bool poisons; /* cannot be killed: lost pages are poisoned */
 	uint64_t nr_lost;
 	struct tracker *tracker;
@@ -72,6 +74,7 @@ struct session {
 
 TAILQ_HEAD(session_list, session);
 
+struct uffd_msg;
 struct fetch; /* fill.c: one request to a source that did not answer at once */
 
 struct engine {
@@ -83,6 +86,7 @@ struct engine {
 	struct session_list timed; /* with a retry or a request that something happens for later */
 	SLIST_HEAD(, fetch) free_fetches; /* so that a fault allocates nothing */
 	size_t nr_sessions;
+	size_t nr_held; /* sessions with held_by */
 	bool background; /* begun */
 	struct copier *copier; /* NULL: none */
 	struct session *turn; /* whose background turn it is */
@@ -112,6 +116,16 @@ int session_drain(struct session *s);
 
 /* event.c: end the window if the kernel agrees, settle doubts.  false: still changing, or ended. */
 bool session_quiet(struct session *s);
+
+/*
+ * children.c: a child of parent, just added.  children_hear(): a REMAP or UNMAP of the parent may
+ * be one that its newborn children have seen.  child_is_held(): it is not settled yet what it has
+ * seen; nothing may be copied to it.  children_let_go(): the parent has nothing more to tell.
+ */
+void child_begin(struct session *child, struct session *parent);
+void children_hear(struct session *parent, const struct uffd_msg *msg);
+bool child_is_held(struct session *child);
+void children_let_go(struct session *parent);
 
 int fault_list_reserve(struct fault_list *list, size_t nr);
 void fault_list_push(struct fault_list *list, uint64_t addr, int64_t since);

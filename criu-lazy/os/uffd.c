@@ -98,9 +98,9 @@ void uffd_wake(int fd, uint64_t addr, uint64_t len)
 	ioctl(fd, UFFDIO_WAKE, &range);
 }
 
-enum uffd_outcome uffd_registered(int fd, uint64_t addr)
+enum uffd_outcome uffd_registered(int fd, uint64_t addr, uint64_t len)
 {
-	struct uffdio_continue cont = {.range = {page_down(addr), PAGE_SIZE}};
+	struct uffdio_continue cont = {.range = {page_down(addr), len}};
 	int error = ioctl(fd, UFFDIO_CONTINUE, &cont) < 0 ? errno : 0;
 
 	/* EINVAL: found it, and it is no shared memory.  EEXIST would mean the same. */

@@ -45,11 +45,11 @@ enum uffd_outcome uffd_poison(int fd, uint64_t addr);
 void uffd_wake(int fd, uint64_t addr, uint64_t len);
 
 /*
- * Is the page at addr in a registered mapping?  UFFD_DONE: yes; UFFD_NOWHERE: no, and that is
- * final, since no change is unfinished; UFFD_CHANGING, UFFD_EXITED.  Changes nothing (it is a
+ * Is [addr, addr + len) inside one registered mapping?  UFFD_DONE: yes; UFFD_NOWHERE: no, and that
+ * is final, since no change is unfinished; UFFD_CHANGING, UFFD_EXITED.  Changes nothing (it is a
  * UFFDIO_CONTINUE that anonymous memory refuses).
  */
-enum uffd_outcome uffd_registered(int fd, uint64_t addr);
+enum uffd_outcome uffd_registered(int fd, uint64_t addr, uint64_t len);
 
 /* Is the address space alive and no change unfinished?  UFFD_DONE, UFFD_CHANGING or UFFD_EXITED. */
 enum uffd_outcome uffd_quiet(int fd);

@@ -17,6 +17,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Cut an extent that is in no tree down to [start, end), which it overlaps; the rest goes back
  * to the list it came from.  Discards it when nothing is missing: returns NULL then. */
@@ -70,6 +71,13 @@ static void discard_list(struct tracker *t, struct extent_list *list)
 		TAILQ_REMOVE(list, e, link);
 		extent_discard(t, e);
 	}
+}
+
+/* It is gone, but not for a child that turns out to have been made before. */
+static void bury(struct tracker *t, struct extent *e)
+{
+	e->gone = t->now;
+	TAILQ_INSERT_TAIL(&t->buried, e, link);
 }
 
 /* Was an UNMAP heard of the place after it came? */
@@ -158,7 +166,9 @@ void tracker_unmap(struct tracker *t, uint64_t start, uint64_t end)
 	t->now++;
 	when = order_unmap(t, start, end);
 	take_limbo(t, start, end, when, &dead);
-	discard_list(t, &dead);
+	TAILQ_FOREACH(e, &dead, link)
+		e->gone = t->now;
+	TAILQ_CONCAT(&t->buried, &dead, link);
 	extent_cut(t, start);
 	extent_cut(t, end);
 	for (e = extent_after(t, start); e && e->start < end; e = next) {
@@ -168,7 +178,7 @@ void tracker_unmap(struct tracker *t, uint64_t start, uint64_t end)
 			continue;
 		}
 		extent_unlink(t, e);
-		extent_discard(t, e);
+		bury(t, e);
 	}
 	if (doubt && t->nr_doubts < t->room_doubts)
 		t->doubts[t->nr_doubts++] = (struct doubt){{start, end}, t->now};
@@ -193,6 +203,7 @@ void tracker_quiet(struct tracker *t)
 {
 	t->window = t->now;
 	discard_list(t, &t->limbo);
+	discard_list(t, &t->buried);
 }
 
 bool tracker_doubt(struct tracker *t, struct tracker_run *ret)
@@ -244,11 +255,43 @@ static struct extent *copy_extent(const struct extent *from)
 {
 	struct extent *e = malloc(sizeof(*e));
 
-	if (e) {
+	if (e)
 		*e = *from;
-		e->born = 0;
-	}
 	return e;
+}
+
+static int copy_list(const struct extent_list *from, struct extent_list *to)
+{
+	struct extent *e, *copy;
+
+	TAILQ_FOREACH(e, from, link) {
+		if (e->wiped_by_fork)
+			continue;
+		copy = copy_extent(e);
+		if (!copy)
+			return -ENOMEM;
+		TAILQ_INSERT_TAIL(to, copy, link);
+	}
+	return 0;
+}
+
+/* What is not settled yet about the parent is not settled about the child either. */
+static int copy_window(const struct tracker *t, struct tracker *child)
+{
+	child->now = t->now;
+	child->window = t->window;
+	memcpy(child->heard, t->heard, sizeof(child->heard));
+	child->nr_heard = t->nr_heard;
+	if (copy_list(&t->limbo, &child->limbo) < 0 || copy_list(&t->buried, &child->buried) < 0)
+		return -ENOMEM;
+	if (!t->nr_doubts)
+		return 0;
+	child->doubts = malloc(t->nr_doubts * sizeof(*child->doubts));
+	if (!child->doubts)
+		return -ENOMEM;
+	memcpy(child->doubts, t->doubts, t->nr_doubts * sizeof(*child->doubts));
+	child->nr_doubts = child->room_doubts = t->nr_doubts;
+	return 0;
 }
 
 int tracker_fork(const struct tracker *t, struct tracker **ret_child)
@@ -266,6 +309,8 @@ int tracker_fork(const struct tracker *t, struct tracker **ret_child)
 			goto fail;
 		extent_link(child, copy);
 	}
+	if (copy_window(t, child) < 0)
+		goto fail;
 	*ret_child = child;
 	return 0;
 fail:

@@ -34,6 +34,7 @@ struct tracker *tracker_new(void)
 	RB_INIT(&t->by_bit);
 	RB_INIT(&t->tickets);
 	TAILQ_INIT(&t->limbo);
+	TAILQ_INIT(&t->buried);
 	TAILQ_INIT(&t->pool);
 	return t;
 }
@@ -62,6 +63,7 @@ void tracker_free(struct tracker *t)
 		free(e);
 	}
 	free_list(&t->limbo);
+	free_list(&t->buried);
 	free_list(&t->pool);
 	free(t->doubts);
 	bits_release(&t->missing);

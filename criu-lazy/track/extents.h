@@ -30,7 +30,7 @@ struct extent {
 	uint64_t bit; /* of the first page */
 	uint64_t nr_missing; /* set bits; an extent in the trees has at least one */
 	uint64_t born; /* the event, counted from 1, that brought it here; 0: there at the start */
-	uint64_t gone; /* in limbo: the event that found it in its way */
+	uint64_t gone; /* in limbo, buried: the event that found it in its way, or ended it */
 	bool wiped_by_fork; /* a child has zeros there */
 };
 
@@ -66,7 +66,15 @@ struct heard {
 	uint64_t made; /* the event as of which its change was made */
 	enum heard_what what;
 	struct range place; /* UNMAP: what it names; REMAP: the old place */
+	uint64_t to; /* REMAP: the new place */
+	uint64_t first; /* REMAP: the event that was its call's UNMAP of the new place; 0: none */
 	bool matched; /* UNMAP: its REMAP was heard; REMAP: the UNMAP of its old place */
+	enum {
+		SEEN_UNKNOWN,
+		SEEN_ASKED,
+		SEEN,
+		SEEN_NOT
+	} seen; /* in a newborn child's tracker, newborn.c */
 };
 
 RB_HEAD(addr_tree, extent);
@@ -85,6 +93,7 @@ struct tracker {
 	struct heard heard[HEARD_MAX]; /* a ring */
 	size_t nr_heard;
 	struct extent_list limbo; /* found at the destination of a REMAP of this window */
+	struct extent_list buried; /* ended by an UNMAP of this window; for children made before */
 	struct extent_list pool; /* reserved, so that events cannot fail */
 	size_t nr_pool;
 	struct doubt *doubts;
@@ -122,6 +131,9 @@ void extent_cut(struct tracker *t, uint64_t addr);
  * As of which event was a REMAP or UNMAP made that is heard now?  t->now: nothing is out of order.
  * For an UNMAP it is the earliest that is possible.
  */
+struct heard *heard_nth(const struct tracker *t, size_t back); /* NULL: not in this window */
+struct heard *order_remember(struct tracker *t, enum heard_what what, uint64_t start, uint64_t end,
+                             uint64_t made);
 uint64_t order_remap(struct tracker *t, uint64_t start, uint64_t end, uint64_t to);
 uint64_t order_unmap(struct tracker *t, uint64_t start, uint64_t end);
 

@@ -18,18 +18,22 @@
  */
 #include "criu-lazy/track/extents.h"
 
-static struct heard *heard_nth(struct tracker *t, size_t back)
+struct heard *heard_nth(const struct tracker *t, size_t back)
 {
-	struct heard *h = &t->heard[(t->nr_heard - 1 - back) % HEARD_MAX];
+	const struct heard *h = &t->heard[(t->nr_heard - 1 - back) % HEARD_MAX];
 
-	return back < HEARD_MAX && back < t->nr_heard && h->event > t->window ? h : NULL;
+	if (back >= HEARD_MAX || back >= t->nr_heard || h->event <= t->window)
+		return NULL;
+	return (struct heard *)h;
 }
 
-static void remember(struct tracker *t, enum heard_what what, uint64_t start, uint64_t end,
-                     uint64_t made)
+struct heard *order_remember(struct tracker *t, enum heard_what what, uint64_t start, uint64_t end,
+                             uint64_t made)
 {
-	t->heard[t->nr_heard++ % HEARD_MAX] =
-		(struct heard){.event = t->now, .made = made, .what = what, .place = {start, end}};
+	struct heard *h = &t->heard[t->nr_heard++ % HEARD_MAX];
+
+	*h = (struct heard){.event = t->now, .made = made, .what = what, .place = {start, end}};
+	return h;
 }
 
 static bool alive(const struct extent *e, uint64_t when)
@@ -82,7 +86,7 @@ static uint64_t unannounced(struct tracker *t, uint64_t start, uint64_t end)
 
 uint64_t order_remap(struct tracker *t, uint64_t start, uint64_t end, uint64_t to)
 {
-	uint64_t when = t->now;
+	uint64_t when = t->now, first = 0;
 	struct heard *h;
 	size_t i;
 
@@ -91,12 +95,15 @@ uint64_t order_remap(struct tracker *t, uint64_t start, uint64_t end, uint64_t t
 			break;
 	if (h) {
 		h->matched = true;
+		first = h->event;
 		if (displaced_since(t, start, end, h->event))
 			when = h->event;
 	}
 	if (when == t->now)
 		when = unannounced(t, start, end);
-	remember(t, HEARD_REMAP, start, end, when);
+	h = order_remember(t, HEARD_REMAP, start, end, when);
+	h->to = to;
+	h->first = first;
 	return when;
 }
 
@@ -120,6 +127,6 @@ uint64_t order_unmap(struct tracker *t, uint64_t start, uint64_t end)
 	}
 	if (i == HEARD_MAX)
 		when = t->window; /* who knows */
-	remember(t, HEARD_UNMAP, start, end, when);
+	order_remember(t, HEARD_UNMAP, start, end, when);
 	return when == t->now ? unannounced(t, start, end) : when;
 }

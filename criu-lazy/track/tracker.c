@@ -4,6 +4,11 @@
 
 #include "criu-lazy/track/extents.h"
 
+bool tracker_is_done(const struct tracker *t)
+{
+	return !t->nr_missing && TAILQ_EMPTY(&t->limbo) && TAILQ_EMPTY(&t->buried);
+}
+
 static uint64_t bit_at(const struct extent *e, uint64_t addr)
 {
 	return e->bit + ((addr - e->start) >> PAGE_SHIFT);

@@ -97,8 +97,15 @@ void tracker_remap(struct tracker *t, uint64_t from, uint64_t to, uint64_t len);
 void tracker_unmap(struct tracker *t, uint64_t start, uint64_t end);
 void tracker_remove(struct tracker *t, uint64_t start, uint64_t end);
 
-/* The child's tracker: the same extents; what is in flight for the parent is missing there. */
+/*
+ * The child's tracker: the same extents, and the same window; what is in flight for the parent is
+ * missing there.  The child may have been made before or after what the events near the FORK told:
+ * newborn.h.
+ */
 int tracker_fork(const struct tracker *t, struct tracker **ret_child);
+
+/* Nothing is missing, and nothing might be by events still to come. */
+bool tracker_is_done(const struct tracker *t);
 
 /* A copy was not refused: every event read so far is complete, none is unread.  Ends the window. */
 void tracker_quiet(struct tracker *t);

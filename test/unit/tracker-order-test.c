@@ -8,6 +8,9 @@
  *read. The tracker sees only what is read.  When no call is unfinished (the kernel does not refuse
  * copies) the tracker must agree with the truth, page by page.
  *
+ * A fork takes a copy of the truth; its event is queued late, and the child's tracker must agree
+ *with that copy when it is settled, or when no call is unfinished.
+ *
  * Two kinds of disorder, measured apart:
  *   likely	a call's second and third event come late, after other threads' calls and events
  *		(the thread must be woken and run first);
@@ -17,6 +20,7 @@
  * TRACKER_SEED, TRACKER_STEPS: another seed, another number of steps for each kind.
  */
 #include "criu-lazy/base/page.h"
+#include "criu-lazy/track/newborn.h"
 #include "criu-lazy/track/tracker.h"
 #include "test/unit/tracker-world.h"
 
@@ -33,6 +37,99 @@
 #include <cmocka.h>
 
 /* --- the tracker's owner ---------------------------------------------------------------------- */
+
+/* As an engine does when all is quiet: settle doubts, forget what the kernel does not know. */
+static void close_window(struct tracker *t, const struct page *page)
+{
+	struct tracker_run run;
+	uint64_t from = 0;
+
+	tracker_quiet(t);
+	while (tracker_doubt(t, &run)) {
+		unsigned int i = (unsigned int)((run.start - RUN_BASE) >> PAGE_SHIFT);
+
+		tracker_settle(t, &run, page[i].owner != 0);
+	}
+	while (tracker_next(t, from, 1, &run)) {
+		assert_in_range(run.start, RUN_BASE, addr_of(PAGES) - 1);
+		if (!page[(run.start - RUN_BASE) >> PAGE_SHIFT].owner)
+			tracker_delivered(t, run.start, 1); /* ENOENT */
+		from = run.start + PAGE_SIZE;
+	}
+}
+
+static bool mapped(void *cookie, uint64_t addr, uint64_t len)
+{
+	const struct page *page = (struct page *)cookie + ((addr - RUN_BASE) >> PAGE_SHIFT);
+	uint64_t i;
+
+	for (i = 0; i < len >> PAGE_SHIFT; i++)
+		if (!page[i].owner || page[i].vpg != page[0].vpg + i)
+			return false;
+	return true;
+}
+
+static struct newborn_kernel kernel_of(struct child *child)
+{
+	return (struct newborn_kernel){mapped, child->page};
+}
+
+static void end_child(struct world *w, struct child *child)
+{
+	struct newborn_kernel kernel = kernel_of(child);
+	unsigned int i;
+
+	newborn_end(child->tracker, &kernel);
+	close_window(child->tracker, child->page);
+	for (i = 0; i < PAGES; i++) {
+		unsigned int want = child->page[i].img;
+		struct ticket *ticket;
+		uint64_t img = 0;
+		enum tracker_verdict verdict =
+			tracker_fault(child->tracker, addr_of(i), &img, &ticket);
+
+		if (verdict == TRACKER_ZERO ? !want || w->discarded[want]
+		                            : img == IMG_BASE + ((uint64_t)want << PAGE_SHIFT))
+			continue;
+		trace(w, "child %zu, page %u: image page %u, tracker says %" PRIu64,
+		      (size_t)(child - w->child), i, want,
+		      verdict == TRACKER_ZERO ? 0 : (img - IMG_BASE) >> PAGE_SHIFT);
+		w->child_wrong++;
+	}
+	tracker_free(child->tracker);
+	child->tracker = NULL;
+}
+
+/* After an event was read: some children are settled before the parent is quiet. */
+static void look_at_children(struct world *w, const struct event *e)
+{
+	uint64_t start = addr_of(e->from), end = addr_of(e->from + e->len);
+	unsigned int i;
+
+	for (i = 0; i < w->nr_children; i++) {
+		struct child *child = &w->child[i];
+		struct newborn_kernel kernel = kernel_of(child);
+
+		if (!child->tracker)
+			continue;
+		assert_int_equal(tracker_reserve(child->tracker, 2), 0);
+		if (e->verb == UNMAP)
+			newborn_unmap(child->tracker, &kernel, start, end);
+		else if (e->verb == REMAP)
+			newborn_remap(child->tracker, &kernel, start, addr_of(e->to), end - start);
+		if (newborn_is_settled(child->tracker, &kernel))
+			end_child(w, child);
+	}
+}
+
+static void read_fork(struct world *w, struct child *child)
+{
+	struct newborn_kernel kernel = kernel_of(child);
+
+	assert_int_equal(tracker_fork(w->tracker, &child->tracker), 0);
+	assert_int_equal(tracker_reserve(child->tracker, 200), 0);
+	newborn_begin(child->tracker, &kernel);
+}
 
 static void read_event(struct world *w)
 {
@@ -61,7 +158,12 @@ static void read_event(struct world *w)
 		for (i = e->from; i < e->from + e->len; i++)
 			w->page[i].img = 0;
 		break;
+	case FORK:
+		trace(w, "\t\t%c tells FORK: child %u", 'A' + (int)who, e->from);
+		read_fork(w, &w->child[e->from]);
+		break;
 	}
+	look_at_children(w, e);
 }
 
 static bool is_quiet(const struct world *w)
@@ -74,24 +176,14 @@ static bool is_quiet(const struct world *w)
 	return true;
 }
 
-/* End the window as an engine does: settle doubts, forget what the kernel does not know. */
 static void end_window(struct world *w)
 {
-	struct tracker_run run;
-	uint64_t from = 0;
+	unsigned int i;
 
-	tracker_quiet(w->tracker);
-	while (tracker_doubt(w->tracker, &run)) {
-		unsigned int i = (unsigned int)((run.start - RUN_BASE) >> PAGE_SHIFT);
-
-		tracker_settle(w->tracker, &run, w->page[i].owner != 0);
-	}
-	while (tracker_next(w->tracker, from, 1, &run)) {
-		assert_in_range(run.start, RUN_BASE, addr_of(PAGES) - 1);
-		if (!w->page[(run.start - RUN_BASE) >> PAGE_SHIFT].owner)
-			tracker_delivered(w->tracker, run.start, 1); /* ENOENT */
-		from = run.start + PAGE_SIZE;
-	}
+	for (i = 0; i < w->nr_children; i++)
+		if (w->child[i].tracker)
+			end_child(w, &w->child[i]);
+	close_window(w->tracker, w->page);
 }
 
 /* Compare page by page, and deliver some. */
@@ -127,7 +219,9 @@ static bool agrees(struct world *w)
 			w->page[i].img = 0;
 		}
 	}
-	return !lost && !wrong;
+	if (w->child_wrong)
+		w->wrong_children++;
+	return !lost && !wrong && !w->child_wrong;
 }
 
 /* --- runs --------------------------------------------------------------------------------------
@@ -184,7 +278,8 @@ static unsigned int window(struct world *w)
 {
 	unsigned int turns = 8 + below(w, 60), steps = 0;
 
-	w->nr_trace = w->nr_calls = 0;
+	w->nr_trace = w->nr_calls = w->nr_children = w->child_wrong = 0;
+	memset(w->discarded, 0, sizeof(w->discarded));
 	for (; turns || !is_quiet(w); steps++) {
 		step(w, !turns);
 		turns -= turns != 0;
@@ -227,8 +322,9 @@ static void run(const struct kind *kind)
 	}
 	tracker_free(w->tracker);
 	print_message("%s: seed %" PRIu64 ", %" PRIu64 " steps, %" PRIu64 " windows, %" PRIu64
-	              " differ (%" PRIu64 " pages lost, %" PRIu64 " wrong)\n",
-	              kind->name, seed, steps, windows, bad, w->lost, w->wrong);
+	              " differ (%" PRIu64 " pages lost, %" PRIu64 " wrong; %" PRIu64
+	              " times in children)\n",
+	              kind->name, seed, steps, windows, bad, w->lost, w->wrong, w->wrong_children);
 	for (i = 0; i < best->nr_trace; i++)
 		print_message("\t%s\n", best->trace[i].text);
 	free(w);
@@ -246,15 +342,18 @@ static void run(const struct kind *kind)
  *   unlikely	an munmap() whose event comes after another thread's move into the hole, and so on.
  */
 static const struct kind kinds[] = {
-	/* name, first_late, grow, fixed, shrink, slow_reuse, allowed */
-	{"likely", 0, 0, 0, 0, false, 0},
-	{"likely, fixed, slow reuse", 0, 0, 96, 0, true, 0},
-	{"likely, fixed, shrink, slow reuse", 0, 0, 96, 64, true, 100},
-	{"likely, grow", 0, 96, 0, 0, false, 1000},
-	{"likely, fixed", 0, 0, 96, 0, false, 8000},
-	{"likely, all", 0, 96, 96, 64, false, 12000},
-	{"unlikely", 32, 0, 0, 0, false, 50000},
-	{"unlikely, all", 32, 96, 96, 64, false, 50000},
+	/* name, first_late, grow, fixed, shrink, slow_reuse, allowed, fork */
+	{"likely", 0, 0, 0, 0, false, 0, 0},
+	{"likely, fixed, slow reuse", 0, 0, 96, 0, true, 0, 0},
+	{"likely, fixed, shrink, slow reuse", 0, 0, 96, 64, true, 100, 0},
+	{"likely, grow", 0, 96, 0, 0, false, 1000, 0},
+	{"likely, fixed", 0, 0, 96, 0, false, 8000, 0},
+	{"likely, all", 0, 96, 96, 64, false, 12000, 0},
+	{"unlikely", 32, 0, 0, 0, false, 50000, 0},
+	{"unlikely, all", 32, 96, 96, 64, false, 50000, 0},
+	{"forks", 0, 0, 0, 0, false, 1000, 64},
+	{"forks, fixed, slow reuse", 0, 0, 96, 0, true, 2000, 64},
+	{"forks, unlikely", 32, 0, 0, 0, false, 50000, 64},
 };
 
 static void test_kind(void **state)
@@ -352,6 +451,9 @@ int main(void)
 		TEST(5),
 		TEST(6),
 		TEST(7),
+		TEST(8),
+		TEST(9),
+		TEST(10),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

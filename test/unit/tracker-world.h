@@ -17,7 +17,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { PAGES = 96, THREADS = 4, MAX_EVENTS = 4, MAX_TRACE = 512 };
+enum { PAGES = 96, THREADS = 4, MAX_EVENTS = 4, MAX_TRACE = 512, CHILDREN = 4, IMAGES = 512 };
 
 #define RUN_BASE UINT64_C(0x7f0000000000)
 #define IMG_BASE UINT64_C(0x10000000)
@@ -31,9 +31,10 @@ struct kind {
 	unsigned int shrink; /* of those: mremap() that shrinks on its way */
 	bool slow_reuse; /* the kernel gives nobody what an unfinished FIXED call has left */
 	unsigned int allowed; /* windows of a million that may differ */
+	unsigned int fork; /* a call is a fork() */
 };
 
-enum verb { UNMAP, REMAP, REMOVE };
+enum verb { UNMAP, REMAP, REMOVE, FORK }; /* FORK: from is the child's number */
 
 struct event {
 	enum verb verb;
@@ -54,6 +55,12 @@ struct thread {
 	unsigned int laziness; /* queues its event in one of so many turns */
 };
 
+/* Made in this window, and not changed since. */
+struct child {
+	struct page page[PAGES];
+	struct tracker *tracker; /* NULL: not told yet, or compared already */
+};
+
 struct line {
 	char text[88];
 };
@@ -67,9 +74,14 @@ struct world {
 	unsigned int queue[THREADS], nr_queue; /* threads whose event can be read, oldest first */
 	uint64_t next_vpg;
 	struct tracker *tracker;
+	struct child child[CHILDREN];
+	unsigned int nr_children;
+	bool discarded[IMAGES]; /* by an madvise() of this window: a child may have it or not */
 	struct line trace[MAX_TRACE]; /* of this window */
 	unsigned int nr_trace, nr_calls;
 	uint64_t lost, wrong; /* pages that differ */
+	unsigned int child_wrong; /* in children of this window */
+	uint64_t wrong_children; /* windows with such */
 };
 
 static uint64_t next_random(struct world *w)
@@ -214,6 +226,8 @@ static void call_dontneed(struct world *w, unsigned int who)
 
 	if (!pick_own(w, who, &at, &len))
 		return;
+	for (unsigned int i = at; i < at + len; i++)
+		w->discarded[w->page[i].img] = true;
 	/* The event comes first here: the kernel discards after it was read. */
 	tell(&w->thread[who], REMOVE, at, 0, len);
 	trace(w, "%c madvise(%u-%u)", 'A' + (int)who, at, at + len);
@@ -235,10 +249,11 @@ static void call_mremap(struct world *w, unsigned int who)
 	if (!pick_place(w, new_len, fixed ? who : THREADS, &to) ||
 	    (to < from + len && from < to + new_len))
 		return;
-	dontunmap = new_len == len && chance(w, 48);
 	moved = new_len < len ? new_len : len;
 	for (i = to; i < to + new_len; i++)
 		occupied |= w->page[i].owner != 0;
+	/* Whether a child has seen one cannot always be told. */
+	dontunmap = new_len == len && !w->kind->fork && chance(w, 48);
 	memcpy(old, w->page + from, len * sizeof(*old));
 	clear(w, to, new_len);
 	for (i = 0; i < new_len; i++)
@@ -288,14 +303,26 @@ static void enqueue(struct world *w, unsigned int who)
 	w->queue[w->nr_queue++] = who;
 }
 
+static void call_fork(struct world *w, unsigned int who)
+{
+	if (w->nr_children == CHILDREN)
+		return;
+	memcpy(w->child[w->nr_children].page, w->page, sizeof(w->page));
+	tell(&w->thread[who], FORK, w->nr_children, 0, 0);
+	trace(w, "%c fork: child %u", 'A' + (int)who, w->nr_children++);
+}
+
 static void call_something(struct world *w, unsigned int who)
 {
 	struct thread *th = &w->thread[who];
 	unsigned int what = below(w, 16);
+	bool fork = chance(w, w->kind->fork);
 
 	*th = (struct thread){0};
 	w->nr_calls++;
-	if (what < 3)
+	if (fork)
+		call_fork(w, who);
+	else if (what < 3)
 		call_munmap(w, who);
 	else if (what == 3)
 		call_dontneed(w, who);
@@ -306,7 +333,7 @@ static void call_something(struct world *w, unsigned int who)
 	else
 		call_mremap(w, who);
 	th->laziness = 1U << (3 * below(w, 3));
-	if (th->nr && !chance(w, w->kind->first_late))
+	if (th->nr && !fork && !chance(w, w->kind->first_late))
 		enqueue(w, who);
 }
 

@@ -93,7 +93,7 @@ static void test_remove(void **state)
 	assert_int_equal(msg.arg.remove.end, addr_of(&w, 3));
 	world_join(&w);
 	/* Still registered. */
-	assert_int_equal(uffd_registered(w.fd, addr_of(&w, 2)), UFFD_DONE);
+	assert_int_equal(uffd_registered(w.fd, addr_of(&w, 2), PAGE_SIZE), UFFD_DONE);
 	assert_int_equal(uffd_copy(w.fd, addr_of(&w, 2), w.src, PAGE_SIZE, &done), UFFD_DONE);
 	world_close(&w);
 }
@@ -140,8 +140,8 @@ static void test_move(void **state)
 	world_join(&w);
 	assert_int_equal(uffd_read(w.fd, &msg, 1), 0);
 	/* The registration went along. */
-	assert_int_equal(uffd_registered(w.fd, addr_of(&w, 2)), UFFD_NOWHERE);
-	assert_int_equal(uffd_registered(w.fd, (uint64_t)(uintptr_t)w.place), UFFD_DONE);
+	assert_int_equal(uffd_registered(w.fd, addr_of(&w, 2), PAGE_SIZE), UFFD_NOWHERE);
+	assert_int_equal(uffd_registered(w.fd, (uint64_t)(uintptr_t)w.place, PAGE_SIZE), UFFD_DONE);
 	assert_int_equal(uffd_copy(w.fd, (uint64_t)(uintptr_t)w.place, w.src + 2 * PAGE_SIZE,
 	                           2 * PAGE_SIZE, &done),
 	                 UFFD_DONE);
@@ -160,7 +160,7 @@ static void test_move_without_unmap(void **state)
 	expect_remap(&w);
 	world_join(&w); /* would hang if there were one more to read */
 	assert_int_equal(uffd_read(w.fd, &msg, 1), 0);
-	assert_int_equal(uffd_registered(w.fd, (uint64_t)(uintptr_t)w.place), UFFD_DONE);
+	assert_int_equal(uffd_registered(w.fd, (uint64_t)(uintptr_t)w.place, PAGE_SIZE), UFFD_DONE);
 	world_close(&w);
 }
 
@@ -199,7 +199,7 @@ static void test_fork(void **state)
 	assert_false(fixed); /* as non-blocking as its parent's */
 	expect_fault(child, addr_of(&w, 6));
 	assert_false(readable(w.fd, 0));
-	assert_int_equal(uffd_registered(child, addr_of(&w, 0)), UFFD_DONE);
+	assert_int_equal(uffd_registered(child, addr_of(&w, 0), PAGE_SIZE), UFFD_DONE);
 	assert_int_equal(uffd_copy(child, addr_of(&w, 6), w.src + PAGE_SIZE, PAGE_SIZE, &done),
 	                 UFFD_DONE);
 	world_join(&w);

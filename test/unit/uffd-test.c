@@ -54,7 +54,7 @@ static void test_short_copy(void **state)
 	assert_int_equal(done, 3 * PAGE_SIZE);
 	assert_memory_equal(w.mem, w.src, 3 * PAGE_SIZE);
 	assert_int_equal(w.mem[3 * PAGE_SIZE], 'a' + WORLD_PAGES - 1);
-	assert_int_equal(uffd_registered(w.fd, addr_of(&w, 4)), UFFD_DONE);
+	assert_int_equal(uffd_registered(w.fd, addr_of(&w, 4), PAGE_SIZE), UFFD_DONE);
 	assert_int_equal(
 		uffd_copy(w.fd, addr_of(&w, 4), w.src + 4 * PAGE_SIZE, 4 * PAGE_SIZE, &done),
 		UFFD_DONE);
@@ -266,16 +266,16 @@ static void test_changing(void **state)
 	if (w.features & UFFD_FEATURE_POISON)
 		assert_int_equal(uffd_poison(w.fd, addr_of(&w, 3)), UFFD_CHANGING);
 	assert_int_equal(uffd_quiet(w.fd), UFFD_CHANGING);
-	assert_int_equal(uffd_registered(w.fd, addr_of(&w, 3)), UFFD_CHANGING);
-	assert_int_equal(uffd_registered(w.fd, addr_of(&w, 1)), UFFD_CHANGING);
-	assert_int_equal(uffd_registered(w.fd, addr_of(&w, WORLD_PAGES)), UFFD_CHANGING);
+	assert_int_equal(uffd_registered(w.fd, addr_of(&w, 3), PAGE_SIZE), UFFD_CHANGING);
+	assert_int_equal(uffd_registered(w.fd, addr_of(&w, 1), PAGE_SIZE), UFFD_CHANGING);
+	assert_int_equal(uffd_registered(w.fd, addr_of(&w, WORLD_PAGES), PAGE_SIZE), UFFD_CHANGING);
 	assert_int_equal(uffd_read(w.fd, &msg, 1), 1);
 	assert_int_equal(msg.event, UFFD_EVENT_UNMAP);
 	world_join(&w); /* it has gone on, so the kernel has counted it off */
 	assert_int_equal(uffd_quiet(w.fd), UFFD_DONE);
 	assert_int_equal(uffd_copy(w.fd, addr_of(&w, 3), w.src, PAGE_SIZE, &done), UFFD_DONE);
-	assert_int_equal(uffd_registered(w.fd, addr_of(&w, 1)), UFFD_NOWHERE);
-	assert_int_equal(uffd_registered(w.fd, addr_of(&w, 2)), UFFD_DONE);
+	assert_int_equal(uffd_registered(w.fd, addr_of(&w, 1), PAGE_SIZE), UFFD_NOWHERE);
+	assert_int_equal(uffd_registered(w.fd, addr_of(&w, 2), PAGE_SIZE), UFFD_DONE);
 	world_close(&w);
 }
 
@@ -288,14 +288,15 @@ static void test_registered(void **state)
 
 	(void)state;
 	world_open(&w);
-	assert_int_equal(uffd_registered(w.fd, addr_of(&w, 0)), UFFD_DONE);
-	assert_int_equal(uffd_registered(w.fd, addr_of(&w, 7) + 4095), UFFD_DONE);
-	assert_int_equal(uffd_registered(w.fd, addr_of(&w, 0) - 1), UFFD_NOWHERE);
-	assert_int_equal(uffd_registered(w.fd, addr_of(&w, WORLD_PAGES)), UFFD_NOWHERE);
-	assert_int_equal(uffd_registered(w.fd, (uint64_t)(uintptr_t)w.src), UFFD_NOWHERE);
+	assert_int_equal(uffd_registered(w.fd, addr_of(&w, 0), PAGE_SIZE), UFFD_DONE);
+	assert_int_equal(uffd_registered(w.fd, addr_of(&w, 7) + 4095, PAGE_SIZE), UFFD_DONE);
+	assert_int_equal(uffd_registered(w.fd, addr_of(&w, 0) - 1, PAGE_SIZE), UFFD_NOWHERE);
+	assert_int_equal(uffd_registered(w.fd, addr_of(&w, WORLD_PAGES), PAGE_SIZE), UFFD_NOWHERE);
+	assert_int_equal(uffd_registered(w.fd, (uint64_t)(uintptr_t)w.src, PAGE_SIZE),
+	                 UFFD_NOWHERE);
 	/* With a page in it, too; and asking has put nothing there. */
 	assert_int_equal(uffd_copy(w.fd, addr_of(&w, 0), w.src, PAGE_SIZE, &done), UFFD_DONE);
-	assert_int_equal(uffd_registered(w.fd, addr_of(&w, 0)), UFFD_DONE);
+	assert_int_equal(uffd_registered(w.fd, addr_of(&w, 0), PAGE_SIZE), UFFD_DONE);
 	assert_int_equal(uffd_copy(w.fd, addr_of(&w, 7), w.src, PAGE_SIZE, &done), UFFD_DONE);
 	world_close(&w);
 }
@@ -343,7 +344,7 @@ static void test_exited(void **state)
 	assert_int_equal(uffd_copy(msg.fd, 0x100000, src, PAGE_SIZE, &done), UFFD_EXITED);
 	assert_int_equal(done, 0);
 	assert_int_equal(uffd_zero(msg.fd, 0x100000), UFFD_EXITED);
-	assert_int_equal(uffd_registered(msg.fd, 0x100000), UFFD_EXITED);
+	assert_int_equal(uffd_registered(msg.fd, 0x100000, PAGE_SIZE), UFFD_EXITED);
 	if (features & UFFD_FEATURE_POISON)
 		assert_int_equal(uffd_poison(msg.fd, 0x100000), UFFD_EXITED);
 	assert_int_equal(uffd_read(msg.fd, &event, 1), 0);

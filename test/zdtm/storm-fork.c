@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* zdtm: events=FORK,REMAP,FAULT; criu-helper=zero pages at times */
-/* zdtm: manual=a fork between the events of one MREMAP_FIXED is not told apart yet (LIMITS.md) */
 /*
  * Threads move areas between known places while others fork.  A child has each area at exactly one
  * place, wherever it was in the moment of the fork, and finds all of its pages there: also when the
