@@ -16,7 +16,7 @@ Q        := $(if $(V),,@)
 WARN := -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror
 BASE_CFLAGS := -std=gnu17 -D_GNU_SOURCE -DVERSION='"$(VERSION)"' -I. -I$(BUILD)/gen -fno-common \
 	-fstack-protector-strong -pthread
-LIBS = -luring -lprotobuf-c -lcap -pthread
+LIBS = -luring -lprotobuf-c -lcap -lgnutls -llz4 -pthread
 ifeq ($(SANITIZE),1)
 BASE_CFLAGS += -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 LDFLAGS += -fsanitize=address,undefined
@@ -24,7 +24,8 @@ endif
 
 # --- what there is --------------------------------------------------------------------------------
 
-FLOORS   := criu-lazy/base criu-lazy/os proto criu-lazy/track images criu-lazy/source criu-lazy/engine
+FLOORS   := criu-lazy/base criu-lazy/os proto criu-lazy/track images criu-lazy/source criu-lazy/engine \
+	criu-lazy/server
 PROTOS   := $(wildcard images/*.proto)
 GEN_C    := $(PROTOS:%.proto=$(BUILD)/gen/%.pb-c.c)
 GEN_H    := $(GEN_C:.c=.h)
@@ -35,6 +36,7 @@ CMD_OBJS := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard criu-lazy/cmd/*.c))
 LIB      := $(BUILD)/libcriu-lazy.a
 PROG     := $(BUILD)/criu-lazy
 UNIT     := $(patsubst %.c,$(BUILD)/%,$(wildcard test/unit/*-test.c))
+CERTS    := $(BUILD)/test/certs/make
 HEADERS  := $(wildcard $(addsuffix /*.h,$(FLOORS) criu-lazy/cmd))
 
 .PHONY: all help check check-unit check-zdtm check-real unit-progs lint sanitize fuzz fuzz-build \
@@ -72,9 +74,14 @@ $(BUILD)/test/unit/%-test: $(BUILD)/test/unit/%-test.o $(LIB)
 	@echo '  LINK $@'
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ $(LIBS) -lcmocka -o $@
 
+# Certificates for tests; test/certs/make.c tells how it is called.
+$(CERTS): %: %.o
+	@echo '  LINK $@'
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ -lgnutls -o $@
+
 include test/zdtm/Makefile.inc bench/Makefile.inc
 
--include $(wildcard $(LIB_OBJS:.o=.d) $(CMD_OBJS:.o=.d) $(UNIT:=.d))
+-include $(wildcard $(LIB_OBJS:.o=.d) $(CMD_OBJS:.o=.d) $(UNIT:=.d) $(CERTS).d)
 
 # --- verbs ----------------------------------------------------------------------------------------
 
@@ -98,7 +105,7 @@ STAGES ?= unit floors fuzz cli zdtm_4_2 zdtm_4_1 zdtm_slow zdtm_jobs real_4_2 re
 	unit_sanitized cli_sanitized zdtm_sanitized
 CHECK = BUILD=$(BUILD) SANITIZED=$(SANITIZED) .ci/check
 
-unit-progs: $(UNIT)
+unit-progs: $(UNIT) $(CERTS)
 
 check:
 	$(SETUP) test
