@@ -22,7 +22,8 @@ enum {
 	CHUNK_AHEAD = 512, /* 0.6 ms, when he had to wait after all, and nobody else can */
 	CHUNK_IDLE = 64, /* 75 us */
 	STREAK = 4, /* faults */
-	IN_FLIGHT = 8, /* requests a session to a source that answers later */
+	CHUNK_DEAR = 64, /* for a source over a network */
+	IN_FLIGHT = 24, /* requests of a family to a source that answers later */
 };
 
 static const int64_t BUSY_TIME = 200 * NSEC_PER_USEC, CALM_TIME = 2 * NSEC_PER_MSEC;
@@ -30,7 +31,8 @@ static const int64_t BUSY_TIME = 200 * NSEC_PER_USEC, CALM_TIME = 2 * NSEC_PER_M
 static bool wants(const struct session *s)
 {
 	return s->state == SESSION_SERVING && s->retry_at == CLOCK_NEVER &&
-	       tracker_nr_missing(s->tracker) && s->nr_in_flight < IN_FLIGHT;
+	       tracker_nr_missing(s->tracker) && !s->nothing_free && !s->held_by &&
+	       s->family->nr_background < IN_FLIGHT;
 }
 
 int64_t background_deadline(const struct engine *engine)
@@ -77,6 +79,8 @@ static uint64_t chunk_pages(const struct engine *engine, struct session *s, int6
 	                 : calm >= BUSY_TIME   ? CHUNK_CALM
 	                                       : CHUNK_BUSY;
 
+	if (source_is_dear(s->source))
+		return CHUNK_DEAR; /* it sees to it that faults overtake */
 	if (s->chunk_limit >= CHUNK_IDLE)
 		return chunk;
 	chunk = min_u64(chunk, s->chunk_limit);
@@ -86,18 +90,17 @@ static uint64_t chunk_pages(const struct engine *engine, struct session *s, int6
 
 static bool next_run(struct session *s, uint64_t chunk, struct tracker_run *run)
 {
-	if (tracker_next(s->tracker, s->cursor, chunk, run))
+	if (family_next(s, s->cursor, chunk, run))
 		return true;
 	s->cursor = 0;
-	return tracker_next(s->tracker, 0, chunk, run);
+	s->nothing_free = !family_next(s, 0, chunk, run);
+	return !s->nothing_free;
 }
 
 static void later(struct session *s, struct fetch *fetch, struct tracker_run *run)
 {
 	run->nr_pages = fetch_request(fetch)->nr_pages;
-	if (fetch_begin(fetch, run))
-		s->nr_in_flight++;
-	else
+	if (!fetch_begin(fetch, run))
 		session_retry(s);
 	s->cursor = run->start + (run->nr_pages << PAGE_SHIFT);
 }
@@ -166,7 +169,7 @@ void background_ahead(struct session *s, struct tracker_run *run)
 	uint64_t ahead = engine->nr_sessions > 1 ? CHUNK_IDLE : CHUNK_AHEAD;
 	struct tracker_run next;
 
-	if (s->streak < STREAK || !engine->background ||
+	if (s->streak < STREAK || !engine->background || source_is_dear(s->source) ||
 	    engine->options.background != BACKGROUND_FULL || s->chunk_limit < CHUNK_IDLE)
 		return;
 	tracker_next(s->tracker, run->start, ahead, run);
@@ -200,7 +203,7 @@ void engine_background(struct engine *engine, int64_t now)
 			return;
 	}
 	if (!next_run(s, chunk, &run))
-		return; /* all in flight */
+		return; /* all on its way: until something of it arrives */
 	if (engine->options.background == BACKGROUND_RATE) {
 		int64_t cost = (int64_t)((double)(run.nr_pages << PAGE_SHIFT) /
 		                         (double)engine->options.rate * (double)NSEC_PER_SEC);

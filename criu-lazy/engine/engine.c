@@ -73,6 +73,7 @@ void session_account(struct session *s)
 
 static void session_free(struct session *s)
 {
+	family_free(s->family);
 	if (s->uffd >= 0)
 		close(s->uffd);
 	if (s->pidfd >= 0)
@@ -121,6 +122,7 @@ void session_end(struct session *s, bool exited)
 	s->state = SESSION_ENDED;
 	session_settle(s);
 	session_cancel_fetches(s);
+	family_leave(s);
 	if (engine->nr_held)
 		children_let_go(s);
 	engine->nr_held -= s->held_by != NULL;
@@ -169,12 +171,13 @@ static void pid_ready(struct watch *w, uint32_t events)
 }
 
 struct session *session_add(struct engine *engine, const struct engine_process *process,
-                            const char *name, struct err *err)
+                            const char *name, struct family *family, struct err *err)
 {
 	struct session *s = calloc(1, sizeof(*s));
 	uint64_t missing = tracker_nr_missing(process->tracker);
 
-	if (!s) {
+	if (!s || !family_join(s, family)) {
+		free(s);
 		close(process->uffd);
 		if (process->pidfd >= 0)
 			close(process->pidfd);
@@ -195,6 +198,7 @@ struct session *session_add(struct engine *engine, const struct engine_process *
 	s->watch = (struct watch){.ready = uffd_ready, .gone = uffd_gone};
 	s->pid_watch = (struct watch){.ready = pid_ready, .gone = pid_gone};
 	if (ring_watch(engine->ring, &s->watch, s->uffd, POLLIN, err) < 0) {
+		family_leave(s);
 		session_free(s);
 		return NULL;
 	}
@@ -221,7 +225,7 @@ int engine_adopt(struct engine *engine, const struct engine_process *process, st
 	char name[24];
 
 	snprintf(name, sizeof(name), "pid %u", process->pid);
-	return session_add(engine, process, name, err) ? 0 : -err->code;
+	return session_add(engine, process, name, NULL, err) ? 0 : -err->code;
 }
 
 /* --- the turn -------------------------------------------------------------------------------- */
@@ -249,6 +253,10 @@ static void serve(struct session *s)
 			session_retry(s);
 		return;
 	}
+	if (!SLIST_EMPTY(&s->parked))
+		session_place_parked(s);
+	if (s->state != SESSION_SERVING)
+		return;
 	if (s->faults.nr) {
 		session_answer_faults(s);
 		s->engine->answered = true;

@@ -12,6 +12,7 @@
 #include "criu-lazy/base/page.h"
 #include "criu-lazy/engine/session.h"
 #include "criu-lazy/os/uffd.h"
+#include "criu-lazy/track/newborn.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -77,7 +78,7 @@ static void on_fork(struct session *s, int uffd)
 		return;
 	}
 	child.source = source_share(s->source);
-	newborn = session_add(s->engine, &child, name, &err);
+	newborn = session_add(s->engine, &child, name, s->family, &err);
 	if (!newborn) {
 		log_error("%s: %s", s->name, err.text);
 		s->engine->stats.sessions_lost++;
@@ -121,6 +122,8 @@ static void apply(struct session *s, const struct uffd_msg *msg, int64_t now)
 	}
 	s->unquiet = true;
 	rejudge_waiting(s);
+	if (s->held_by)
+		newborn_own(s->tracker);
 	if (s->engine->nr_held)
 		children_hear(s, msg);
 }
@@ -156,8 +159,10 @@ int session_drain(struct session *s)
 		for (i = 0; i < got; i++)
 			apply(s, &msgs[i], now);
 		total += got;
-		if (got)
+		if (got) {
+			s->nothing_free = false;
 			session_account(s);
+		}
 		if (got < MESSAGES)
 			return total;
 	}

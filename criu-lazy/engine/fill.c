@@ -6,8 +6,9 @@
  *	copy says	then
  *	CHANGING	read events, ask the tracker again, retry; nothing is dropped
  *	EXISTS		the page is there (another fault, or the child got it by fork): wake
- *	NOWHERE		of several pages: a boundary of mappings lies inside, take half; of one
- *page, when no change is unfinished: it is unmapped EXITED		the session is over
+ *	NOWHERE		of several pages: a boundary of mappings lies inside, take half;
+ *			of one page, when no change is unfinished: it is unmapped
+ *	EXITED		the session is over
  *	NO_SOURCE	the image cannot be read: take half; of one page: lost
  *	NO_MEMORY	later again
  */
@@ -15,26 +16,12 @@
 #include "criu-lazy/base/err.h"
 #include "criu-lazy/base/log.h"
 #include "criu-lazy/base/page.h"
-#include "criu-lazy/engine/copier.h"
 #include "criu-lazy/engine/session.h"
 #include "criu-lazy/os/uffd.h"
 
 #include <errno.h>
-#include <stdlib.h>
 
-struct fetch {
-	SLIST_ENTRY(fetch) free_link;
-	struct session *session;
-	struct ticket *ticket; /* NULL: not begun, or the session ended meanwhile */
-	bool background; /* nobody waited when it began (somebody may by now) */
-	bool answering; /* the source has let go of it */
-	struct tracker_run given; /* what the copier copies */
-	struct source_request request;
-};
-
-enum { DRAIN_TRIES = 64 };
-
-static void delivered(struct session *s, uint64_t start, uint64_t nr_pages, uint64_t *counter)
+void session_delivered(struct session *s, uint64_t start, uint64_t nr_pages, uint64_t *counter)
 {
 	uint64_t before = tracker_nr_missing(s->tracker), gone;
 
@@ -51,7 +38,7 @@ static enum fill_result page_nowhere(struct session *s, uint64_t addr)
 
 	switch (uffd_registered(s->uffd, addr, PAGE_SIZE)) {
 	case UFFD_NOWHERE:
-		delivered(s, addr, 1, &unmapped);
+		session_delivered(s, addr, 1, &unmapped);
 		uffd_wake(s->uffd, addr, PAGE_SIZE);
 		return FILL_DONE;
 	case UFFD_EXITED:
@@ -76,7 +63,7 @@ enum fill_result session_fill(struct session *s, const struct tracker_run *run, 
 		len = min_u64(len, end - at);
 		outcome = uffd_copy(s->uffd, dst, (const char *)bytes + at, len, &done);
 		if (done) {
-			delivered(s, dst, done >> PAGE_SHIFT, counter);
+			session_delivered(s, dst, done >> PAGE_SHIFT, counter);
 			at += done;
 			dst += done;
 			len -= done;
@@ -86,7 +73,7 @@ enum fill_result session_fill(struct session *s, const struct tracker_run *run, 
 			len = end - at;
 			continue;
 		case UFFD_EXISTS:
-			delivered(s, dst, 1, &present);
+			session_delivered(s, dst, 1, &present);
 			uffd_wake(s->uffd, dst, PAGE_SIZE);
 			at += PAGE_SIZE;
 			len = end - at;
@@ -125,219 +112,6 @@ enum fill_result session_fill(struct session *s, const struct tracker_run *run, 
 		}
 	}
 	return FILL_DONE;
-}
-
-/* --- requests that are answered later -------------------------------------------------------- */
-
-static void requeue_waiting(struct session *s)
-{
-	size_t i;
-
-	if (fault_list_reserve(&s->faults, s->waiting.nr) < 0)
-		return; /* they stay waiting; the next event or answer tries again */
-	for (i = 0; i < s->waiting.nr; i++)
-		fault_list_push(&s->faults, s->waiting.fault[i].addr, s->waiting.fault[i].since);
-	s->waiting.nr = 0;
-	if (s->faults.nr)
-		session_ready(s);
-}
-
-/* Copy what of the answer still has a place.  The bytes last until we return, so changes of the
- * address space are waited out here, within reason. */
-static enum fill_result place_answer(struct fetch *fetch, const struct source_bytes *bytes,
-                                     uint64_t *counter, uint64_t *ret_at)
-{
-	struct session *s = fetch->session;
-	enum fill_result result = FILL_DONE;
-	struct tracker_run run;
-	uint64_t skip = 0;
-	int tries = 0;
-
-	while (tracker_place(s->tracker, fetch->ticket, skip, &run, &skip) &&
-	       skip < bytes->nr_pages) {
-		run.nr_pages = min_u64(run.nr_pages, bytes->nr_pages - skip);
-		result = session_fill(s, &run, (const char *)bytes->bytes + (skip << PAGE_SHIFT),
-		                      counter, ret_at);
-		if (result == FILL_RETRY && tries++ < DRAIN_TRIES) {
-			session_drain(s);
-			if (s->state != SESSION_SERVING)
-				return FILL_ENDED;
-			session_quiet(s);
-			continue;
-		}
-		if (result != FILL_DONE)
-			return result;
-	}
-	return FILL_DONE;
-}
-
-static void fetch_done(struct source_request *request, const struct source_bytes *bytes,
-                       const struct err *why)
-{
-	struct fetch *fetch = request->owner;
-	struct session *s = fetch->session;
-	struct engine *engine = s->engine;
-	uint64_t *counter =
-		request->urgent ? &engine->stats.pages_fault : &engine->stats.pages_background;
-	uint64_t at = 0;
-	struct err err = {0};
-	enum fill_result result = FILL_LOST;
-
-	fetch->answering = true;
-	if (bytes) {
-		result = place_answer(fetch, bytes, counter, &at);
-		if (result == FILL_LOST)
-			err_set(&err, EIO, "reading the image");
-	} else {
-		struct tracker_run run;
-		uint64_t skip;
-
-		if (tracker_place(s->tracker, fetch->ticket, 0, &run, &skip))
-			at = run.start;
-	}
-	if (!fetch->ticket || s->state != SESSION_SERVING) {
-		if (fetch->ticket)
-			tracker_end(s->tracker, fetch->ticket);
-		fetch_free(fetch);
-		return;
-	}
-	tracker_end(s->tracker, fetch->ticket);
-	if (result == FILL_LOST && at)
-		lost_page(s, at, request->img, why ? why : &err);
-	if (fetch->background)
-		s->nr_in_flight--;
-	fetch_free(fetch);
-	requeue_waiting(s);
-	if (result == FILL_RETRY)
-		session_retry(s);
-	session_ready(s);
-}
-
-struct fetch *fetch_new(struct session *s, const struct tracker_run *run, bool urgent)
-{
-	struct fetch *fetch = SLIST_FIRST(&s->engine->free_fetches);
-
-	if (fetch)
-		SLIST_REMOVE_HEAD(&s->engine->free_fetches, free_link);
-	else
-		fetch = malloc(sizeof(*fetch));
-	if (!fetch)
-		return NULL;
-	*fetch = (struct fetch){
-		.session = s,
-		.background = !urgent,
-		.request = {.img = run->img,
-	                    .nr_pages = run->nr_pages,
-	                    .urgent = urgent,
-	                    .done = fetch_done,
-	                    .owner = fetch},
-	};
-	return fetch;
-}
-
-void fetch_free(struct fetch *fetch)
-{
-	SLIST_INSERT_HEAD(&fetch->session->engine->free_fetches, fetch, free_link);
-}
-
-void engine_free_fetches(struct engine *engine)
-{
-	struct fetch *fetch;
-
-	while ((fetch = SLIST_FIRST(&engine->free_fetches))) {
-		SLIST_REMOVE_HEAD(&engine->free_fetches, free_link);
-		free(fetch);
-	}
-}
-
-struct source_request *fetch_request(struct fetch *fetch)
-{
-	return &fetch->request;
-}
-
-bool fetch_begin(struct fetch *fetch, const struct tracker_run *run)
-{
-	struct session *s = fetch->session;
-	struct tracker_run asked = *run;
-
-	asked.nr_pages = fetch->request.nr_pages;
-	fetch->ticket = tracker_begin(s->tracker, &asked, fetch);
-	if (fetch->ticket) {
-		session_timed(s);
-		return true;
-	}
-	source_cancel(s->source, &fetch->request);
-	fetch_free(fetch);
-	return false;
-}
-
-void session_cancel_fetches(struct session *s)
-{
-	struct ticket *ticket;
-
-	while ((ticket = tracker_any_ticket(s->tracker))) {
-		struct fetch *fetch = ticket_cookie(ticket);
-
-		tracker_end(s->tracker, ticket);
-		fetch->ticket = NULL;
-		if (fetch->answering)
-			continue; /* fetch_done() is on the stack and frees it */
-		source_cancel(s->source, &fetch->request);
-		fetch_free(fetch);
-	}
-}
-
-/* --- chunks that the copier copies ----------------------------------------------------------- */
-
-bool fetch_give(struct fetch *fetch, const struct tracker_run *run, const void *bytes)
-{
-	struct session *s = fetch->session;
-
-	fetch->ticket = tracker_begin(s->tracker, run, fetch);
-	if (!fetch->ticket)
-		return false;
-	fetch->given = *run;
-	s->nr_copies++;
-	copier_copy(s->engine->copier, s->uffd, run->start, bytes, run->nr_pages << PAGE_SHIFT,
-	            fetch);
-	return true;
-}
-
-/* Nothing was read from the session's descriptor meanwhile, so the run is still where it was. */
-static void take_back(const struct copier_result *result)
-{
-	enum { OWN_CHUNKS = 16 };
-	struct fetch *fetch = result->owner;
-	struct session *s = fetch->session;
-
-	s->nr_copies--;
-	if (result->done)
-		delivered(s, fetch->given.start, result->done >> PAGE_SHIFT,
-		          &s->engine->stats.pages_background);
-	tracker_end(s->tracker, fetch->ticket);
-	fetch_free(fetch);
-	if (result->outcome == UFFD_CHANGING)
-		s->unquiet = true;
-	if (result->outcome != UFFD_DONE) /* what it means is found out by ourselves */
-		s->own_chunks = OWN_CHUNKS;
-	if (!tracker_nr_missing(s->tracker) || result->outcome != UFFD_DONE)
-		session_ready(s);
-}
-
-void engine_reap(struct engine *engine)
-{
-	struct copier_result result;
-
-	while (copier_reap(engine->copier, &result))
-		take_back(&result);
-}
-
-void session_settle(struct session *s)
-{
-	struct copier_result result;
-
-	while (s->nr_copies && copier_wait(s->engine->copier, &result))
-		take_back(&result);
 }
 
 /* --- faults ---------------------------------------------------------------------------------- */
@@ -408,6 +182,17 @@ static enum fill_result answer_zero(struct session *s, const struct fault *fault
 	}
 }
 
+/* The page is on its way already. */
+static enum fill_result join(struct session *s, const struct fault *fault,
+                             const struct ticket *ticket)
+{
+	if (fault_list_reserve(&s->waiting, 1) < 0)
+		return FILL_RETRY;
+	fetch_hurry(ticket_cookie(ticket));
+	fault_list_push(&s->waiting, fault->addr, fault->since);
+	return FILL_ENDED;
+}
+
 /* FILL_ENDED: answered later, or never. */
 static enum fill_result answer(struct session *s, const struct fault *fault)
 {
@@ -416,13 +201,12 @@ static enum fill_result answer(struct session *s, const struct fault *fault)
 
 	switch (tracker_fault(s->tracker, fault->addr, &img, &ticket)) {
 	case TRACKER_FETCH:
+		ticket = family_ticket(s, fault->addr);
+		if (ticket)
+			return join(s, fault, ticket);
 		return answer_fetch(s, fault, img);
 	case TRACKER_JOIN:
-		if (fault_list_reserve(&s->waiting, 1) < 0)
-			return FILL_RETRY;
-		source_hurry(s->source, fetch_request(ticket_cookie(ticket)));
-		fault_list_push(&s->waiting, fault->addr, fault->since);
-		return FILL_ENDED;
+		return join(s, fault, ticket);
 	case TRACKER_ZERO:
 		break;
 	}

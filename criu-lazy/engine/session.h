@@ -31,13 +31,27 @@ struct fault_list {
 	size_t nr, room;
 };
 
+struct fetch; /* fetch.c: a request to a source, or a chunk for the copier */
+struct session;
+TAILQ_HEAD(session_list, session);
+
+/* The address spaces that came from one process by fork while it was lazy. */
+struct family {
+	struct session_list members; /* those that have not ended */
+	unsigned nr_owners; /* sessions that point here */
+	unsigned nr_asked; /* requests to a source that are on their way */
+	unsigned nr_background; /* of those: when they began nobody waited */
+};
+
 enum session_state { SESSION_SERVING, SESSION_DOOMED, SESSION_ENDED };
 
 struct session {
 	TAILQ_ENTRY(session) link; /* engine->sessions */
 	TAILQ_ENTRY(session) ready_link; /* engine->ready, when on_ready */
 	TAILQ_ENTRY(session) timed_link; /* engine->timed, when on_timed */
+	TAILQ_ENTRY(session) family_link;
 	struct engine *engine;
+	struct family *family;
 	struct watch watch; /* of uffd */
 	struct watch pid_watch;
 	int nr_watches; /* not yet gone */
@@ -52,6 +66,7 @@ struct session {
 	bool unquiet; /* events were read, and the kernel may still refuse copies */
 	struct session *held_by; /* children.c: of whose events some may still concern it */
 	int64_t held_since;
+	bool heard_enough; /* of the events of held_by */
 	bool poisons; /* cannot be killed: lost pages are poisoned */
 	uint64_t nr_lost;
 	struct tracker *tracker;
@@ -59,12 +74,13 @@ struct session {
 	struct source *source;
 	struct fault_list faults; /* to be answered */
 	struct fault_list waiting; /* for pages in flight */
+	SLIST_HEAD(, fetch) parked; /* answers that could not be copied yet */
 	int64_t retry_at; /* CLOCK_NEVER: no retry wanted */
 	int64_t retry_delay;
 	/* background.c */
 	uint64_t cursor; /* where it goes on */
 	uint64_t chunk_limit; /* pages; shrinks where mappings are small */
-	unsigned nr_in_flight; /* background requests */
+	bool nothing_free; /* all that is missing is on its way */
 	unsigned nr_copies; /* chunks that are with the copier */
 	unsigned own_chunks; /* so many are not given away: the last one was refused */
 	unsigned streak; /* faults in a row that went straight on */
@@ -72,10 +88,7 @@ struct session {
 	bool expected; /* the source has been told what will be needed */
 };
 
-TAILQ_HEAD(session_list, session);
-
 struct uffd_msg;
-struct fetch; /* fill.c: one request to a source that did not answer at once */
 
 struct engine {
 	struct engine_options options;
@@ -108,8 +121,9 @@ void session_retry(struct session *s); /* serve it again soon, with growing dela
 void session_timed(struct session *s); /* it has a request with a source */
 void session_end(struct session *s, bool exited);
 void session_account(struct session *s); /* after what is missing has changed */
+/* family: its relatives, NULL: none yet.  Takes over everything in process, also on failure. */
 struct session *session_add(struct engine *engine, const struct engine_process *process,
-                            const char *name, struct err *err);
+                            const char *name, struct family *family, struct err *err);
 
 /* event.c: read everything there is, apply events, collect faults.  How many messages came. */
 int session_drain(struct session *s);
@@ -119,7 +133,7 @@ bool session_quiet(struct session *s);
 
 /*
  * children.c: a child of parent, just added.  children_hear(): a REMAP or UNMAP of the parent may
- * be one that its newborn children have seen.  child_is_held(): it is not settled yet what it has
+ * be one that its newborn children have seen.  child_is_held(): it is not known yet what it has
  * seen; nothing may be copied to it.  children_let_go(): the parent has nothing more to tell.
  */
 void child_begin(struct session *child, struct session *parent);
@@ -132,7 +146,9 @@ void fault_list_push(struct fault_list *list, uint64_t addr, int64_t since);
 
 /* fill.c */
 void session_answer_faults(struct session *s);
-void session_cancel_fetches(struct session *s);
+
+/* Pages that are there now, or never will be: out of the tracker, into the counter. */
+void session_delivered(struct session *s, uint64_t start, uint64_t nr_pages, uint64_t *counter);
 
 enum fill_result {
 	FILL_DONE,
@@ -145,11 +161,34 @@ enum fill_result {
 enum fill_result session_fill(struct session *s, const struct tracker_run *run, const void *bytes,
                               uint64_t *counter, uint64_t *ret_at);
 
+/*
+ * fetch.c: a session in the family of another one, or (NULL) in one of its own; false: no memory.
+ * It leaves when it ends, and gives the family up when it is freed.
+ */
+bool family_join(struct session *s, struct family *family);
+void family_leave(struct session *s);
+void family_free(struct family *family);
+
+/* The request of a relative that will bring what is missing at addr; NULL: none. */
+struct ticket *family_ticket(const struct session *s, uint64_t addr);
+
+/* As tracker_next(), without what relatives are fetching. */
+bool family_next(const struct session *s, uint64_t from, uint64_t max_pages,
+                 struct tracker_run *ret);
+
+void session_cancel_fetches(struct session *s);
+
+/* Answers that came while it was changing, now that it is quiet. */
+void session_place_parked(struct session *s);
+
 /* Start a fetch whose answer comes later; false: no memory. */
 struct fetch *fetch_new(struct session *s, const struct tracker_run *run, bool urgent);
 void fetch_free(struct fetch *fetch);
 void engine_free_fetches(struct engine *engine);
 struct source_request *fetch_request(struct fetch *fetch);
+
+/* Somebody waits for what was begun when nobody did. */
+void fetch_hurry(struct fetch *fetch);
 bool fetch_begin(struct fetch *fetch, const struct tracker_run *run);
 
 /* Give run, whose bytes last, to the copier; what it has done comes back by engine_reap(). */

@@ -75,6 +75,16 @@ static void delay_cancel(struct source *s, struct source_request *request)
 		source_cancel(s->next, request);
 }
 
+static void delay_hurry(struct source *s, struct source_request *request)
+{
+	const struct source_request *r;
+
+	for (r = filter_of(s)->first; r; r = r->link)
+		if (r == request)
+			return; /* what waits here waits equally long */
+	source_hurry(s->next, request);
+}
+
 static int64_t delay_deadline(const struct source *s)
 {
 	const struct filter *f = (const struct filter *)s;
@@ -136,6 +146,11 @@ static void pass_cancel(struct source *s, struct source_request *request)
 	source_cancel(s->next, request);
 }
 
+static void pass_hurry(struct source *s, struct source_request *request)
+{
+	source_hurry(s->next, request);
+}
+
 static void filter_close(struct source *s)
 {
 	assert(!filter_of(s)->first);
@@ -144,7 +159,9 @@ static void filter_close(struct source *s)
 
 static const struct source_ops delay_ops = {
 	.name = "delay",
+	.dear = true,
 	.fetch = delay_fetch,
+	.hurry = delay_hurry,
 	.cancel = delay_cancel,
 	.deadline = delay_deadline,
 	.run = delay_run,
@@ -154,6 +171,7 @@ static const struct source_ops delay_ops = {
 static const struct source_ops short_ops = {
 	.name = "short",
 	.fetch = short_fetch,
+	.hurry = pass_hurry,
 	.cancel = pass_cancel,
 	.close = filter_close,
 };
@@ -161,6 +179,7 @@ static const struct source_ops short_ops = {
 static const struct source_ops lose_ops = {
 	.name = "lose",
 	.fetch = lose_fetch,
+	.hurry = pass_hurry,
 	.cancel = pass_cancel,
 	.close = filter_close,
 };

@@ -60,6 +60,14 @@ void source_run(struct source *s, int64_t now)
 			s->ops->run(s, now);
 }
 
+bool source_is_dear(const struct source *s)
+{
+	for (; s; s = s->next)
+		if (s->ops->dear)
+			return true;
+	return false;
+}
+
 struct source *source_share(struct source *s)
 {
 	s->nr_owners++;

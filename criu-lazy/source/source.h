@@ -3,15 +3,16 @@
  * source.h - where the pages of one process come from.
  *
  * A source is asked for a piece of the image and has the bytes at once (SOURCE_HERE), promises
- * them (SOURCE_LATER: request->done is called later, from source_run()), or has lost them
- * (SOURCE_LOST).  Sources stack: a wrapper holds the next one and keeps this contract, which
- * source.c asserts once for all of them:
+ * them (SOURCE_LATER: request->done is called later, from source_run() or, when the source watches
+ * descriptors, from ring_wait()), or has lost them (SOURCE_LOST).  Sources stack: a wrapper holds
+ * the next one and keeps this contract, which source.c asserts once for all of them:
  *
  *	- requests are for pages that the image has: whole pages, at least one
  *	- an answer holds 1..nr_pages pages, from the first on; the asker asks again for the rest
  *	- after SOURCE_LATER exactly one of done() and a return from source_cancel() ends the
  *request
- *	- done() is never called from within source_fetch()
+ *	- done() is never called from within source_fetch(), source_hurry() or source_cancel();
+ *	  it may call all three, for any request but the one it is called for
  *
  * The bytes of an answer are valid until the next call to the source (or, when it says so, as long
  * as the source is open), and may be readable by system calls only: a mapped file that somebody
@@ -52,6 +53,7 @@ enum source_answer { SOURCE_HERE, SOURCE_LATER, SOURCE_LOST };
 
 struct source_ops {
 	const char *name;
+	bool dear; /* better ask once for all who need it, and for much at a time */
 	enum source_answer (*fetch)(struct source *s, struct source_request *request,
 	                            struct source_bytes *ret, struct err *err);
 	/* Optional. */
@@ -86,6 +88,9 @@ void source_expect(struct source *s, uint64_t img, uint64_t nr_pages);
 /* When source_run() wants to be called (CLOCK_MONOTONIC, ns; CLOCK_NEVER: no need). */
 int64_t source_deadline(const struct source *s);
 void source_run(struct source *s, int64_t now);
+
+/* Is it, or one behind it, dear? */
+bool source_is_dear(const struct source *s);
 
 struct source *source_share(struct source *s);
 

@@ -280,6 +280,7 @@ static int copy_window(const struct tracker *t, struct tracker *child)
 {
 	child->now = t->now;
 	child->window = t->window;
+	child->forked = t->now;
 	memcpy(child->heard, t->heard, sizeof(child->heard));
 	child->nr_heard = t->nr_heard;
 	if (copy_list(&t->limbo, &child->limbo) < 0 || copy_list(&t->buried, &child->buried) < 0)

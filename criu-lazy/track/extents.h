@@ -58,7 +58,7 @@ struct doubt {
 enum { EXTENTS_PER_EVENT = 6 };
 
 /* The last events of the window, see order.c. */
-enum { HEARD_MAX = 64 };
+enum { HEARD_MAX = 64, OWN_MAX = 8 };
 enum heard_what { HEARD_UNMAP, HEARD_REMAP };
 
 struct heard {
@@ -69,12 +69,6 @@ struct heard {
 	uint64_t to; /* REMAP: the new place */
 	uint64_t first; /* REMAP: the event that was its call's UNMAP of the new place; 0: none */
 	bool matched; /* UNMAP: its REMAP was heard; REMAP: the UNMAP of its old place */
-	enum {
-		SEEN_UNKNOWN,
-		SEEN_ASKED,
-		SEEN,
-		SEEN_NOT
-	} seen; /* in a newborn child's tracker, newborn.c */
 };
 
 RB_HEAD(addr_tree, extent);
@@ -92,6 +86,9 @@ struct tracker {
 	uint64_t window; /* the last event before this window */
 	struct heard heard[HEARD_MAX]; /* a ring */
 	size_t nr_heard;
+	uint64_t forked; /* a child's: the event before its FORK */
+	uint64_t own[OWN_MAX]; /* its own events since then, while it is a newborn */
+	size_t nr_own;
 	struct extent_list limbo; /* found at the destination of a REMAP of this window */
 	struct extent_list buried; /* ended by an UNMAP of this window; for children made before */
 	struct extent_list pool; /* reserved, so that events cannot fail */

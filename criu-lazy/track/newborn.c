@@ -1,32 +1,197 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Which of the last changes a child has seen, by what it has mapped; see newborn.h.
+ * Which of the last changes a child has seen; see newborn.h.
  *
- *	REMAP(X,Y) read before FORK
- *		X mapped, Y not: not seen, taken back.
- *		X not mapped: seen; unless something is only brought to X by a change not seen.
- *		both mapped: X was taken again by a later change that was seen; or Y was occupied
- *		before (its UNMAP was told first), then not seen; or MREMAP_DONTUNMAP, seen.
- *	UNMAP(Y) read before FORK
- *		what it ended is not mapped: seen.  It is: this was the first word of a REMAP to
- *		Y that is still to come; or not seen.
- *	REMAP(X,Y), UNMAP(X) read after FORK
- *		seen if something lies at X by the tracker, and X is not mapped.
+ * Each set of changes that it may have seen foretells, for the first and last page of every place
+ * that they name, whether the child has it mapped: by the latest of those changes that concerns
+ * the page, or, if there is none, as the earliest change of all found it.  The kernel is asked once
+ * for each page.  Sought is the set with the fewest pages foretold wrong.  Events come nearly in
+ * the order of their changes, so it is nearly "all up to one": first the best such point, the
+ * nearest to the FORK among equals, then single changes next to it, as long as that makes it
+ * better.
  *
- * Not told apart: an MREMAP_DONTUNMAP onto occupied lazy memory (both are mapped, seen or not).
+ * Cannot be told apart: what was moved away and back, or two areas that changed places, all of it
+ * between a fork and the moment it is told; or MREMAP_DONTUNMAP onto occupied lazy memory.
  */
 #include "criu-lazy/track/newborn.h"
 
 #include "criu-lazy/track/extents.h"
 
-/* More pieces are not asked about: a program of so many, all of whose threads change it all the
- * time, is left to chance rather than made to wait. */
-enum { MAX_QUESTIONS = 4096 };
+enum {
+	AFTER = 16, /* changes heard after the FORK: then it is due */
+	STEPS = 48, /* changes that are looked at */
+	NEAR = 8, /* so far from that point a single change may be otherwise */
+};
 
-static bool is_mapped(const struct newborn_kernel *kernel, uint64_t addr)
+/* One change: a REMAP, with the UNMAP that was its first word; or an UNMAP by itself. */
+struct step {
+	struct heard *h;
+	bool seen;
+	bool own; /* the child's: it has seen it */
+};
+
+struct sample {
+	uint64_t addr;
+	bool mapped;
+};
+
+struct story {
+	struct step step[STEPS]; /* oldest first */
+	unsigned nr_steps, nr_before; /* before the FORK */
+	struct sample sample[4 * STEPS];
+	unsigned nr_samples;
+};
+
+static uint64_t to_end(const struct heard *h)
 {
-	return kernel->mapped(kernel->cookie, addr, PAGE_SIZE);
+	return h->to + (h->place.end - h->place.start);
 }
+
+static bool brings_to(const struct heard *h, uint64_t addr)
+{
+	return h->what == HEARD_REMAP && h->to <= addr && addr < to_end(h);
+}
+
+/* MREMAP_DONTUNMAP leaves it mapped: no UNMAP of it was told. */
+static bool takes_from(const struct heard *h, uint64_t addr)
+{
+	return h->place.start <= addr && addr < h->place.end &&
+	       (h->what == HEARD_UNMAP || h->matched);
+}
+
+/* --- the most consistent story ---------------------------------------------------------------- */
+
+enum foretold { FORETOLD_GONE, FORETOLD_MAPPED, FORETOLD_NOTHING };
+
+static enum foretold foretell(const struct story *story, uint64_t addr)
+{
+	unsigned i;
+
+	for (i = story->nr_steps; i--;) {
+		const struct step *step = &story->step[i];
+
+		if (step->seen && brings_to(step->h, addr))
+			return FORETOLD_MAPPED;
+		if (step->seen && takes_from(step->h, addr))
+			return FORETOLD_GONE;
+	}
+	for (i = 0; i < story->nr_steps; i++) {
+		const struct heard *h = story->step[i].h;
+
+		if (h->place.start <= addr && addr < h->place.end)
+			return FORETOLD_MAPPED;
+		if (brings_to(h, addr)) /* occupied, partly, if there was a first word */
+			return h->first ? FORETOLD_NOTHING : FORETOLD_GONE;
+	}
+	return FORETOLD_NOTHING;
+}
+
+static unsigned nr_wrong(const struct story *story)
+{
+	unsigned i, wrong = 0;
+
+	for (i = 0; i < story->nr_samples; i++) {
+		enum foretold foretold = foretell(story, story->sample[i].addr);
+
+		wrong += foretold != FORETOLD_NOTHING &&
+		         (foretold == FORETOLD_MAPPED) != story->sample[i].mapped;
+	}
+	return wrong;
+}
+
+static void see_up_to(struct story *story, unsigned nr)
+{
+	unsigned i;
+
+	for (i = 0; i < story->nr_steps; i++)
+		story->step[i].seen = i < nr || story->step[i].own;
+}
+
+static unsigned distance(unsigned a, unsigned b)
+{
+	return a < b ? b - a : a - b;
+}
+
+static void find_best(struct story *story)
+{
+	unsigned nr, best = story->nr_before, best_wrong, wrong, i;
+	bool better = true;
+
+	see_up_to(story, best);
+	best_wrong = nr_wrong(story);
+	for (nr = 0; nr <= story->nr_steps && best_wrong; nr++) {
+		see_up_to(story, nr);
+		wrong = nr_wrong(story);
+		if (wrong < best_wrong ||
+		    (wrong == best_wrong &&
+		     distance(nr, story->nr_before) < distance(best, story->nr_before))) {
+			best = nr;
+			best_wrong = wrong;
+		}
+	}
+	see_up_to(story, best);
+	while (best_wrong && better) {
+		better = false;
+		for (i = best > NEAR ? best - NEAR : 0; i < story->nr_steps && i < best + NEAR;
+		     i++) {
+			struct step *step = &story->step[i];
+
+			if (step->own)
+				continue;
+			step->seen = !step->seen;
+			wrong = nr_wrong(story);
+			if (wrong < best_wrong) {
+				best_wrong = wrong;
+				better = true;
+			} else {
+				step->seen = !step->seen;
+			}
+		}
+	}
+}
+
+static bool add_sample(struct story *story, const struct newborn_kernel *kernel, uint64_t addr)
+{
+	unsigned i;
+	int mapped;
+
+	for (i = 0; i < story->nr_samples; i++)
+		if (story->sample[i].addr == addr)
+			return true;
+	mapped = kernel->mapped(kernel->cookie, addr);
+	if (mapped < 0)
+		return false;
+	story->sample[story->nr_samples++] = (struct sample){addr, mapped};
+	return true;
+}
+
+static bool collect(const struct tracker *t, const struct newborn_kernel *kernel,
+                    struct story *story)
+{
+	size_t back = 0, own, i;
+	struct heard *h;
+
+	while (back < STEPS && heard_nth(t, back))
+		back++;
+	while (back--) {
+		h = heard_nth(t, back);
+		if (h->what == HEARD_UNMAP && h->matched)
+			continue; /* its REMAP has the whole change */
+		for (own = i = 0; i < t->nr_own; i++)
+			own |= t->own[i] == h->event;
+		story->nr_before += h->event <= t->forked;
+		story->step[story->nr_steps++] = (struct step){.h = h, .own = own};
+		if (!add_sample(story, kernel, h->place.start) ||
+		    !add_sample(story, kernel, h->place.end - PAGE_SIZE))
+			return false;
+		if (h->what == HEARD_REMAP && (!add_sample(story, kernel, h->to) ||
+		                               !add_sample(story, kernel, to_end(h) - PAGE_SIZE)))
+			return false;
+	}
+	return true;
+}
+
+/* --- taking back ------------------------------------------------------------------------------ */
 
 /* Into the trees again, unless something is there by now. */
 static void revive(struct tracker *t, struct extent *e)
@@ -40,14 +205,13 @@ static void revive(struct tracker *t, struct extent *e)
 		extent_link(t, e);
 }
 
-/* What went by that event, from limbo or from the buried, as far as the child has it mapped. */
-static void revive_all(struct tracker *t, const struct newborn_kernel *kernel,
-                       struct extent_list *list, uint64_t event)
+/* What went by that event, from limbo or from the buried. */
+static void revive_all(struct tracker *t, struct extent_list *list, uint64_t event)
 {
 	struct extent *e, *next;
 
 	TAILQ_FOREACH_SAFE(e, list, link, next) {
-		if (e->gone != event || !is_mapped(kernel, e->start))
+		if (e->gone != event)
 			continue;
 		TAILQ_REMOVE(list, e, link);
 		revive(t, e);
@@ -55,25 +219,23 @@ static void revive_all(struct tracker *t, const struct newborn_kernel *kernel,
 }
 
 /*
- * Every REMAP that is later has been taken back already, so what lies at the new place came by this
- * one; also what lay there until a later UNMAP, which has not been seen then, either.
+ * Every later change has been taken back already, or has nothing to do with the place, so what lies
+ * at the new place came by this one; also what lay there until a later UNMAP.
  */
-static void take_back_remap(struct tracker *t, const struct newborn_kernel *kernel,
-                            const struct heard *h)
+static void take_back_remap(struct tracker *t, const struct heard *h)
 {
 	struct extent_list movers = TAILQ_HEAD_INITIALIZER(movers);
-	uint64_t len = h->place.end - h->place.start, to_end = h->to + len;
 	struct extent *e, *next;
 
 	extent_cut(t, h->to);
-	extent_cut(t, to_end);
-	for (e = extent_after(t, h->to); e && e->start < to_end; e = next) {
+	extent_cut(t, to_end(h));
+	for (e = extent_after(t, h->to); e && e->start < to_end(h); e = next) {
 		next = extent_following(e);
 		extent_unlink(t, e);
 		TAILQ_INSERT_TAIL(&movers, e, link);
 	}
 	TAILQ_FOREACH_SAFE(e, &t->buried, link, next) {
-		if (e->gone <= h->event || e->start < h->to || extent_end(e) > to_end)
+		if (e->gone <= h->event || e->start < h->to || extent_end(e) > to_end(h))
 			continue;
 		TAILQ_REMOVE(&t->buried, e, link);
 		TAILQ_INSERT_TAIL(&movers, e, link);
@@ -84,245 +246,41 @@ static void take_back_remap(struct tracker *t, const struct newborn_kernel *kern
 		e->born = 0;
 		revive(t, e);
 	}
-	revive_all(t, kernel, &t->limbo, h->event);
+	revive_all(t, &t->limbo, h->event);
 	if (h->first)
-		revive_all(t, kernel, &t->buried, h->first);
+		revive_all(t, &t->buried, h->first);
 }
 
-/* --- what was told before the FORK ------------------------------------------------------------ */
-
-static bool brings_to(const struct heard *h, uint64_t addr)
+bool newborn_end(struct tracker *child, const struct newborn_kernel *kernel)
 {
-	return h->what == HEARD_REMAP && h->to <= addr &&
-	       addr < h->to + (h->place.end - h->place.start);
-}
+	struct story story = {0};
+	unsigned i;
 
-static bool has_seen(const struct tracker *t, const struct newborn_kernel *kernel, size_t back);
+	if (!collect(child, kernel, &story))
+		return false;
+	find_best(&story);
+	for (i = story.nr_steps; i--;) {
+		const struct step *step = &story.step[i];
 
-/* Has a change that the child has seen, later than the one so many back, brought something there?
- */
-static bool taken_again(const struct tracker *t, const struct newborn_kernel *kernel, size_t back,
-                        uint64_t addr)
-{
-	while (back--)
-		if (brings_to(heard_nth(t, back), addr) && has_seen(t, kernel, back))
-			return true;
-	return false;
-}
-
-/* Was it brought there, before the one so many back, by a change that the child has not seen? */
-static bool not_yet_there(const struct tracker *t, const struct newborn_kernel *kernel, size_t back,
-                          uint64_t addr)
-{
-	while (heard_nth(t, ++back))
-		if (brings_to(heard_nth(t, back), addr))
-			return !has_seen(t, kernel, back);
-	return false;
-}
-
-/* Was something taken from there, before the one so many back, by a change not seen (or by an
- * UNMAP, which by itself nothing can be said about)? */
-static bool still_there(const struct tracker *t, const struct newborn_kernel *kernel, size_t back,
-                        uint64_t addr)
-{
-	const struct heard *h;
-
-	while ((h = heard_nth(t, ++back)))
-		if (h->place.start <= addr && addr < h->place.end)
-			return h->what == HEARD_UNMAP || !has_seen(t, kernel, back);
-	return false;
-}
-
-/*
- * A page of [start, end) that no change told later than the one so many back has brought anything
- * to, or (touched) done anything to: what is there now tells most.  false: there is none, *ret is
- * start.
- */
-static bool pristine(const struct tracker *t, size_t back, uint64_t start, uint64_t end,
-                     bool touched, uint64_t *ret)
-{
-	const struct heard *h;
-	uint64_t addr = start;
-	size_t i;
-
-	*ret = start;
-	for (i = 0; i < back; i++) {
-		h = heard_nth(t, i);
-		if (h->seen == SEEN_NOT)
+		if (step->seen)
 			continue;
-		if (brings_to(h, addr))
-			addr = h->to + (h->place.end - h->place.start);
-		else if (touched && h->place.start <= addr && addr < h->place.end)
-			addr = h->place.end;
+		if (step->h->what == HEARD_REMAP)
+			take_back_remap(child, step->h);
 		else
-			continue;
-		if (addr >= end)
-			return false;
-		i = SIZE_MAX; /* from the beginning, with another page */
+			revive_all(child, &child->buried, step->h->event);
 	}
-	*ret = addr;
 	return true;
 }
 
-static bool judge(const struct tracker *t, const struct newborn_kernel *kernel, size_t back)
+bool newborn_is_due(const struct tracker *child)
 {
-	const struct heard *h = heard_nth(t, back);
-	uint64_t from, to, to_end = h->to + (h->place.end - h->place.start);
-	bool from_pristine = pristine(t, back, h->place.start, h->place.end, false, &from);
-	bool to_pristine = pristine(t, back, h->to, to_end, true, &to);
+	const struct heard *h = heard_nth(child, AFTER - 1);
 
-	if (!is_mapped(kernel, from))
-		return !not_yet_there(t, kernel, back, from);
-	if (!is_mapped(kernel, to)) {
-		if (to_pristine)
-			return false;
-	} else if (!h->first && !still_there(t, kernel, back, to)) {
-		return true;
-	}
-	return !from_pristine && taken_again(t, kernel, back, from);
+	return h && h->event > child->forked;
 }
 
-/* The answer is kept: what is earlier and later is asked for again and again. */
-static bool has_seen(const struct tracker *t, const struct newborn_kernel *kernel, size_t back)
+void newborn_own(struct tracker *child)
 {
-	struct heard *h = heard_nth(t, back);
-
-	if (h->seen == SEEN_UNKNOWN) {
-		h->seen = SEEN_ASKED;
-		h->seen = judge(t, kernel, back) ? SEEN : SEEN_NOT;
-	}
-	return h->seen == SEEN;
-}
-
-void newborn_begin(struct tracker *child, const struct newborn_kernel *kernel)
-{
-	struct heard *h;
-	size_t i;
-
-	for (i = 0; (h = heard_nth(child, i)); i++)
-		h->seen = SEEN_UNKNOWN;
-	for (i = 0; (h = heard_nth(child, i)); i++)
-		if (h->what == HEARD_REMAP && !has_seen(child, kernel, i))
-			take_back_remap(child, kernel, h);
-}
-
-/* --- what is told after it -------------------------------------------------------------------- */
-
-/* What an UNMAP ended is mapped in the child: not seen, or replaced by something that a REMAP will
- * tell. */
-static bool is_open(const struct tracker *t, const struct newborn_kernel *kernel, size_t back)
-{
-	const struct heard *h = heard_nth(t, back);
-	const struct extent *e;
-
-	if (h->what != HEARD_UNMAP || h->matched)
-		return false;
-	TAILQ_FOREACH(e, &t->buried, link)
-		if (e->gone == h->event && is_mapped(kernel, e->start) &&
-		    !taken_again(t, kernel, back, e->start))
-			return true;
-	return false;
-}
-
-static struct heard *next_open(const struct tracker *t, const struct newborn_kernel *kernel,
-                               size_t *back)
-{
-	for (; heard_nth(t, *back); (*back)++)
-		if (is_open(t, kernel, *back))
-			return heard_nth(t, (*back)++);
-	return NULL;
-}
-
-/* The first unmapped page of [start, end), which may span mappings. */
-static bool first_hole(const struct newborn_kernel *kernel, uint64_t start, uint64_t end,
-                       int *questions, uint64_t *ret)
-{
-	uint64_t middle = page_down(start + (end - start) / 2);
-
-	if (!(*questions)-- || kernel->mapped(kernel->cookie, start, end - start))
-		return false;
-	*ret = start;
-	return end - start == PAGE_SIZE || first_hole(kernel, start, middle, questions, ret) ||
-	       first_hole(kernel, middle, end, questions, ret);
-}
-
-/* Something that the tracker has in [start, end) and the child has not mapped. */
-static bool next_unmapped(const struct tracker *t, const struct newborn_kernel *kernel,
-                          uint64_t start, uint64_t end, uint64_t *ret)
-{
-	int questions = MAX_QUESTIONS;
-	struct extent *e;
-
-	for (e = extent_after(t, start); e && e->start < end && questions > 0;
-	     e = extent_following(e))
-		if (first_hole(kernel, max_u64(e->start, start), min_u64(extent_end(e), end),
-		               &questions, ret))
-			return true;
-	return false;
-}
-
-void newborn_remap(struct tracker *child, const struct newborn_kernel *kernel, uint64_t from,
-                   uint64_t to, uint64_t len)
-{
-	struct heard *first = NULL, *h;
-	const struct extent *e;
-	size_t back = 0;
-	uint64_t hole;
-	bool seen;
-
-	while (!first && (h = next_open(child, kernel, &back)))
-		first = h->place.start == to ? h : NULL;
-	seen = next_unmapped(child, kernel, from, from + len, &hole);
-	if (first && !seen) {
-		/* What moved had nothing missing; or the old place was taken again meanwhile. */
-		seen = !is_mapped(kernel, from) && !not_yet_there(child, kernel, SIZE_MAX, from);
-		TAILQ_FOREACH(e, &child->limbo, link)
-			seen |= e->start < from + len && from < extent_end(e);
-	}
-	if (seen) {
-		tracker_remap(child, from, to, len);
-		heard_nth(child, 0)->seen = SEEN;
-		return;
-	}
-	if (first) {
-		first->matched = true;
-		revive_all(child, kernel, &child->buried, first->event);
-	}
-	/* What is moved on from there later has not been seen, either. */
-	child->now++;
-	h = order_remember(child, HEARD_REMAP, from, from + len, child->now);
-	h->to = to;
-	h->matched = true;
-	h->seen = SEEN_NOT;
-}
-
-void newborn_unmap(struct tracker *child, const struct newborn_kernel *kernel, uint64_t start,
-                   uint64_t end)
-{
-	uint64_t hole;
-
-	while (start < end && next_unmapped(child, kernel, start, end, &hole)) {
-		tracker_delivered(child, hole, 1); /* nobody will miss it */
-		start = hole + PAGE_SIZE;
-	}
-}
-
-bool newborn_is_settled(const struct tracker *child, const struct newborn_kernel *kernel)
-{
-	uint64_t hole;
-	size_t back = 0;
-
-	return !next_open(child, kernel, &back) &&
-	       !next_unmapped(child, kernel, 0, USER_ADDRESS_END, &hole);
-}
-
-void newborn_end(struct tracker *child, const struct newborn_kernel *kernel)
-{
-	struct heard *h;
-	size_t back = 0;
-
-	while ((h = next_open(child, kernel, &back))) {
-		h->matched = true;
-		revive_all(child, kernel, &child->buried, h->event);
-	}
+	if (child->nr_own < OWN_MAX)
+		child->own[child->nr_own++] = child->now;
 }

@@ -13,17 +13,18 @@
  * The second is common when Y was occupied lazy memory: then A tells UNMAP(Y) first, and REMAP only
  * after that was read and A has run again.
  *
- * What decides is what the child has mapped (registered), which the kernel can be asked.  A newborn
- * child's tracker is the parent's copy (tracker_fork()), and then
+ * So a newborn child's tracker (tracker_fork()) goes on with the parent's events for a while, as if
+ * the child had seen them; then it is found out, by what the child has mapped, which of all of them
+ * it has seen, and the rest is taken back.
  *
- *	newborn_begin()		takes back what the child has not seen
- *	newborn_remap(), newborn_unmap()	each later event of the parent, which may concern it
- *	newborn_is_settled()	nothing is open any more
- *	newborn_end()		the parent is quiet (everything was told), or it is settled: what
- *				was not seen by now never will be
+ *	tracker_remap(), tracker_unmap()	each event of the parent after the FORK
+ *	newborn_own()				after an event of the child itself was applied
+ *	newborn_is_due()			enough was heard
+ *	newborn_end()				the parent is quiet (everything was told), or it is
+ *due
  *
- * Until newborn_end() nothing may be copied to the child.  Its own events are applied as always.
- * tracker_reserve(child, 2) must have succeeded before each call that changes it.
+ * Until newborn_end() nothing may be copied to the child.  tracker_reserve(child, NEWBORN_RESERVE)
+ * must have succeeded before it.
  */
 #ifndef CRIU_LAZY_TRACK_NEWBORN_H
 #define CRIU_LAZY_TRACK_NEWBORN_H
@@ -33,18 +34,18 @@
 
 struct tracker;
 
-/* Does [addr, addr + len) lie in one mapping of the child that can be lazy? */
+enum { NEWBORN_RESERVE = 100 };
+
+/* Has the child memory at addr that can be lazy?  -1: it is changing it itself, at present. */
 struct newborn_kernel {
-	bool (*mapped)(void *cookie, uint64_t addr, uint64_t len);
+	int (*mapped)(void *cookie, uint64_t addr);
 	void *cookie;
 };
 
-void newborn_begin(struct tracker *child, const struct newborn_kernel *kernel);
-void newborn_remap(struct tracker *child, const struct newborn_kernel *kernel, uint64_t from,
-                   uint64_t to, uint64_t len);
-void newborn_unmap(struct tracker *child, const struct newborn_kernel *kernel, uint64_t start,
-                   uint64_t end);
-bool newborn_is_settled(const struct tracker *child, const struct newborn_kernel *kernel);
-void newborn_end(struct tracker *child, const struct newborn_kernel *kernel);
+void newborn_own(struct tracker *child);
+bool newborn_is_due(const struct tracker *child);
+
+/* false: not now, since the child is changing; nothing was done. */
+bool newborn_end(struct tracker *child, const struct newborn_kernel *kernel);
 
 #endif

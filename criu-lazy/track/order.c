@@ -91,7 +91,8 @@ uint64_t order_remap(struct tracker *t, uint64_t start, uint64_t end, uint64_t t
 	size_t i;
 
 	for (i = 0; (h = heard_nth(t, i)); i++)
-		if (h->what == HEARD_UNMAP && !h->matched && h->place.start == to)
+		if (h->what == HEARD_UNMAP && !h->matched && h->place.start == to &&
+		    h->place.end - to >= end - start)
 			break;
 	if (h) {
 		h->matched = true;

@@ -43,6 +43,38 @@ struct ticket *tracker_begin(struct tracker *t, const struct tracker_run *run, v
 	return ticket;
 }
 
+static uint64_t bit_of(const struct tracker *t, uint64_t addr)
+{
+	const struct extent *e = extent_after(t, addr);
+
+	return e->bit + ((addr - e->start) >> PAGE_SHIFT);
+}
+
+struct ticket *tracker_relatives_ticket(const struct tracker *t, uint64_t addr,
+                                        const struct tracker *relative)
+{
+	uint64_t bit = bit_of(t, page_down(addr));
+	struct ticket *ticket = ticket_after(relative, bit);
+
+	return ticket && ticket->bit <= bit ? ticket : NULL;
+}
+
+uint64_t tracker_avoid(const struct tracker *t, struct tracker_run *run,
+                       const struct tracker *relative)
+{
+	uint64_t bit = bit_of(t, run->start);
+	const struct ticket *ticket = ticket_after(relative, bit);
+
+	if (!ticket || ticket->bit >= bit + run->nr_pages)
+		return run->start;
+	if (ticket->bit > bit) {
+		run->nr_pages = ticket->bit - bit;
+		return run->start;
+	}
+	run->nr_pages = 0;
+	return run->start + ((ticket->bit + ticket->nr_pages - bit) << PAGE_SHIFT);
+}
+
 void *ticket_cookie(const struct ticket *ticket)
 {
 	return ticket->cookie;

@@ -130,8 +130,23 @@ uint64_t ticket_img(const struct ticket *ticket);
 uint64_t ticket_nr_pages(const struct ticket *ticket);
 
 /*
- * Where do the ticket's pages from skip on belong now?  The next run that is still missing; false:
- * no more.  *ret_skip is the offset, in pages, of ret->img in the ticket.
+ * Trackers that came from one by tracker_fork() are relatives: they agree about which page of the
+ * image is which.  The ticket of a relative that brings what t misses at addr; NULL: none.
+ */
+struct ticket *tracker_relatives_ticket(const struct tracker *t, uint64_t addr,
+                                        const struct tracker *relative);
+
+/*
+ * Cut run, as tracker_next() told it, before what the relative is fetching.  If that is its first
+ * page nr_pages becomes 0, and the address returned is where to go on.
+ */
+uint64_t tracker_avoid(const struct tracker *t, struct tracker_run *run,
+                       const struct tracker *relative);
+
+/*
+ * Where do the pages of the ticket, which may be a relative's, from skip on belong now?  The next
+ * run that is still missing; false: no more.  *ret_skip is the offset, in pages, of ret->img in the
+ * ticket.
  */
 bool tracker_place(const struct tracker *t, const struct ticket *ticket, uint64_t skip,
                    struct tracker_run *ret, uint64_t *ret_skip);

@@ -9,7 +9,7 @@
  * copies) the tracker must agree with the truth, page by page.
  *
  * A fork takes a copy of the truth; its event is queued late, and the child's tracker must agree
- *with that copy when it is settled, or when no call is unfinished.
+ *with that copy when no call is unfinished, or enough was heard.
  *
  * Two kinds of disorder, measured apart:
  *   likely	a call's second and third event come late, after other threads' calls and events
@@ -58,15 +58,11 @@ static void close_window(struct tracker *t, const struct page *page)
 	}
 }
 
-static bool mapped(void *cookie, uint64_t addr, uint64_t len)
+static int mapped(void *cookie, uint64_t addr)
 {
-	const struct page *page = (struct page *)cookie + ((addr - RUN_BASE) >> PAGE_SHIFT);
-	uint64_t i;
+	const struct page *page = cookie;
 
-	for (i = 0; i < len >> PAGE_SHIFT; i++)
-		if (!page[i].owner || page[i].vpg != page[0].vpg + i)
-			return false;
-	return true;
+	return page[(addr - RUN_BASE) >> PAGE_SHIFT].owner != 0;
 }
 
 static struct newborn_kernel kernel_of(struct child *child)
@@ -79,7 +75,8 @@ static void end_child(struct world *w, struct child *child)
 	struct newborn_kernel kernel = kernel_of(child);
 	unsigned int i;
 
-	newborn_end(child->tracker, &kernel);
+	assert_int_equal(tracker_reserve(child->tracker, NEWBORN_RESERVE), 0);
+	assert_true(newborn_end(child->tracker, &kernel));
 	close_window(child->tracker, child->page);
 	for (i = 0; i < PAGES; i++) {
 		unsigned int want = child->page[i].img;
@@ -100,35 +97,25 @@ static void end_child(struct world *w, struct child *child)
 	child->tracker = NULL;
 }
 
-/* After an event was read: some children are settled before the parent is quiet. */
-static void look_at_children(struct world *w, const struct event *e)
+/* Each event that is read is for newborn children, too. */
+static void tell_children(struct world *w, const struct event *e)
 {
 	uint64_t start = addr_of(e->from), end = addr_of(e->from + e->len);
 	unsigned int i;
 
 	for (i = 0; i < w->nr_children; i++) {
-		struct child *child = &w->child[i];
-		struct newborn_kernel kernel = kernel_of(child);
+		struct tracker *t = w->child[i].tracker;
 
-		if (!child->tracker)
+		if (!t)
 			continue;
-		assert_int_equal(tracker_reserve(child->tracker, 2), 0);
+		assert_int_equal(tracker_reserve(t, NEWBORN_RESERVE), 0);
 		if (e->verb == UNMAP)
-			newborn_unmap(child->tracker, &kernel, start, end);
+			tracker_unmap(t, start, end);
 		else if (e->verb == REMAP)
-			newborn_remap(child->tracker, &kernel, start, addr_of(e->to), end - start);
-		if (newborn_is_settled(child->tracker, &kernel))
-			end_child(w, child);
+			tracker_remap(t, start, addr_of(e->to), end - start);
+		if (newborn_is_due(t))
+			end_child(w, &w->child[i]);
 	}
-}
-
-static void read_fork(struct world *w, struct child *child)
-{
-	struct newborn_kernel kernel = kernel_of(child);
-
-	assert_int_equal(tracker_fork(w->tracker, &child->tracker), 0);
-	assert_int_equal(tracker_reserve(child->tracker, 200), 0);
-	newborn_begin(child->tracker, &kernel);
 }
 
 static void read_event(struct world *w)
@@ -160,10 +147,10 @@ static void read_event(struct world *w)
 		break;
 	case FORK:
 		trace(w, "\t\t%c tells FORK: child %u", 'A' + (int)who, e->from);
-		read_fork(w, &w->child[e->from]);
-		break;
+		assert_int_equal(tracker_fork(w->tracker, &w->child[e->from].tracker), 0);
+		return;
 	}
-	look_at_children(w, e);
+	tell_children(w, e);
 }
 
 static bool is_quiet(const struct world *w)
