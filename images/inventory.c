@@ -6,6 +6,7 @@
 #include "images/image.h"
 #include "images/inventory.pb-c.h"
 
+#include <errno.h>
 #include <stdio.h>
 
 static void list_unknown(const ProtobufCMessage *base, struct inventory *inv)
@@ -83,4 +84,14 @@ int inventory_read_file(int dirfd, const char *name, struct inventory *ret, stru
 int inventory_read(int dirfd, struct inventory *ret, struct err *err)
 {
 	return inventory_read_file(dirfd, "inventory.img", ret, err);
+}
+
+int inventory_refuse_newer(const struct inventory *inventory, struct err *err)
+{
+	if (!inventory->has_unknown)
+		return 0;
+	return err_set(err, EPROTO,
+	               "inventory.img: field %u is of a newer CRIU and may mean that pages "
+	               "are compressed or encrypted (--trust-newer-images goes on)",
+	               inventory->unknown[0]);
 }

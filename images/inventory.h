@@ -48,4 +48,10 @@ int inventory_read(int dirfd, struct inventory *ret, struct err *err);
 /* The same from a file of another name. */
 int inventory_read_file(int dirfd, const char *name, struct inventory *ret, struct err *err);
 
+/*
+ * Has it fields of a newer CRIU?  They may mean that pages are compressed or encrypted, so who
+ * hands out pages goes on only when the user says so.  -EPROTO with the story, or 0.
+ */
+int inventory_refuse_newer(const struct inventory *inventory, struct err *err);
+
 #endif

@@ -109,6 +109,7 @@ static int add_entry(const struct image *img, const PagemapEntry *msg, struct pa
 		map->pages_bytes += run.nr_pages << PAGE_SHIFT;
 	}
 	map->runs[map->nr++] = run;
+	map->old_counts |= !msg->has_nr_pages;
 	return 0;
 }
 

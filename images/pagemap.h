@@ -28,6 +28,7 @@
 #ifndef CRIU_LAZY_IMAGES_PAGEMAP_H
 #define CRIU_LAZY_IMAGES_PAGEMAP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -52,6 +53,7 @@ struct pagemap {
 	struct pagemap_run *runs; /* sorted by vaddr */
 	size_t nr;
 	uint64_t pages_bytes; /* what the pages file must hold at least */
+	bool old_counts; /* counts are where CRIU <= 4.1.1 writes them (field 2 only) */
 };
 
 /*

@@ -40,6 +40,15 @@ static int put_head(struct pages_writer *w, struct err *err)
 int pages_writer_open(int dirfd, uint32_t pid, uint32_t pages_id, enum pages_count count,
                       struct pages_writer **ret, struct err *err)
 {
+	char name[32];
+
+	snprintf(name, sizeof(name), "pagemap-%u.img", pid);
+	return pages_writer_open_file(dirfd, name, pages_id, count, ret, err);
+}
+
+int pages_writer_open_file(int dirfd, const char *map_name, uint32_t pages_id,
+                           enum pages_count count, struct pages_writer **ret, struct err *err)
+{
 	struct pages_writer *w = calloc(1, sizeof(*w));
 	char name[32];
 	int r;
@@ -49,8 +58,7 @@ int pages_writer_open(int dirfd, uint32_t pid, uint32_t pages_id, enum pages_cou
 	w->count = count;
 	w->pages_id = pages_id;
 	w->fd = -1;
-	snprintf(name, sizeof(name), "pagemap-%u.img", pid);
-	r = writer_open(dirfd, name, IMAGE_PAGEMAP, 2, &w->map, err);
+	r = writer_open(dirfd, map_name, IMAGE_PAGEMAP, 2, &w->map, err);
 	if (r == 0)
 		r = put_head(w, err);
 	if (r == 0) {
@@ -67,7 +75,7 @@ int pages_writer_open(int dirfd, uint32_t pid, uint32_t pages_id, enum pages_cou
 	return 0;
 }
 
-static int put_bytes(struct pages_writer *w, const void *bytes, uint64_t len, struct err *err)
+int pages_writer_bytes(struct pages_writer *w, const void *bytes, uint64_t len, struct err *err)
 {
 	const uint8_t *from = bytes;
 
@@ -88,11 +96,10 @@ static int put_bytes(struct pages_writer *w, const void *bytes, uint64_t len, st
 	return 0;
 }
 
-int pages_writer_add(struct pages_writer *w, uint64_t vaddr, uint64_t nr_pages, uint32_t flags,
-                     const void *bytes, struct err *err)
+int pages_writer_entry(struct pages_writer *w, uint64_t vaddr, uint64_t nr_pages, uint32_t flags,
+                       struct err *err)
 {
 	PagemapEntry msg = PAGEMAP_ENTRY__INIT;
-	int r;
 
 	if (w->count == COUNT_OLD && nr_pages > UINT32_MAX)
 		return err_set(err, EINVAL, "%llu pages do not fit an old pagemap entry",
@@ -104,9 +111,16 @@ int pages_writer_add(struct pages_writer *w, uint64_t vaddr, uint64_t nr_pages, 
 		msg.compat_nr_pages = (uint32_t)nr_pages;
 	msg.has_nr_pages = w->count != COUNT_OLD;
 	msg.nr_pages = nr_pages;
-	r = writer_message(w->map, &msg.base, err);
+	return writer_message(w->map, &msg.base, err);
+}
+
+int pages_writer_add(struct pages_writer *w, uint64_t vaddr, uint64_t nr_pages, uint32_t flags,
+                     const void *bytes, struct err *err)
+{
+	int r = pages_writer_entry(w, vaddr, nr_pages, flags, err);
+
 	if (r == 0 && (flags & PE_PRESENT))
-		r = put_bytes(w, bytes, nr_pages << PAGE_SHIFT, err);
+		r = pages_writer_bytes(w, bytes, nr_pages << PAGE_SHIFT, err);
 	return r;
 }
 

@@ -158,11 +158,7 @@ static int open_level(struct pages *pages, int dirfd, struct err *err)
 	return r < 0 ? r : 1;
 }
 
-/*
- * Opens dirfd/parent.  Returns 1; 0: there is none; negative errno, also for a link that leads
- * nowhere: then the pages behind it are lost, which is not the same as "no parent".
- */
-static int open_parent(int dirfd, int *ret, struct err *err)
+int pages_open_parent(int dirfd, int *ret, struct err *err)
 {
 	struct stat st;
 	int fd;
@@ -204,7 +200,7 @@ static int open_chain(struct pages *pages, int dirfd, struct err *err)
 			return wrap_level(pages, level, r, err);
 		if (r == 0)
 			return 0;
-		r = open_parent(at, &parent, err);
+		r = pages_open_parent(at, &parent, err);
 		if (r < 0)
 			return wrap_level(pages, level, r, err);
 		if (r == 0)

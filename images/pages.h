@@ -78,6 +78,12 @@ const struct pagemap *pages_top(const struct pages *pages);
 size_t pages_nr_levels(const struct pages *pages);
 const struct pagemap *pages_level(const struct pages *pages, size_t level);
 
+/*
+ * Open the directory behind dirfd/parent.  Returns 1; 0: there is none; negative errno, also for a
+ * link that leads nowhere: then the pages behind it are lost, which is not the same as "no parent".
+ */
+int pages_open_parent(int dirfd, int *ret, struct err *err);
+
 /* NULL is fine. */
 void pages_close(struct pages *pages);
 

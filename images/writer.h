@@ -78,12 +78,24 @@ enum pages_count {
 int pages_writer_open(int dirfd, uint32_t pid, uint32_t pages_id, enum pages_count count,
                       struct pages_writer **ret, struct err *err);
 
+/* The same with another name for the pagemap, e.g. pagemap-shmem-7.img. */
+int pages_writer_open_file(int dirfd, const char *map_name, uint32_t pages_id,
+                           enum pages_count count, struct pages_writer **ret, struct err *err);
+
 /*
  * One entry.  With PE_PRESENT its content goes to the pages file: nr_pages pages at bytes, or, with
  * bytes NULL, a hole in the file (reads as zeros).
  */
 int pages_writer_add(struct pages_writer *w, uint64_t vaddr, uint64_t nr_pages, uint32_t flags,
                      const void *bytes, struct err *err);
+
+/*
+ * The same in parts, for one that gets its content bit by bit: the entry, then, with PE_PRESENT,
+ * all of its bytes.  bytes NULL: a hole in the file.
+ */
+int pages_writer_entry(struct pages_writer *w, uint64_t vaddr, uint64_t nr_pages, uint32_t flags,
+                       struct err *err);
+int pages_writer_bytes(struct pages_writer *w, const void *bytes, uint64_t len, struct err *err);
 
 /* Write out and free.  NULL is fine. */
 int pages_writer_close(struct pages_writer *w, struct err *err);

@@ -9,6 +9,7 @@
 #define CRIU_LAZY_CMD_CMD_H
 
 int cmd_lazy_pages(int argc, char **argv);
+int cmd_page_server(int argc, char **argv);
 int cmd_show(int argc, char **argv);
 int cmd_check(int argc, char **argv);
 

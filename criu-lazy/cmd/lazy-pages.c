@@ -19,13 +19,14 @@
 #include "criu-lazy/os/caps.h"
 #include "criu-lazy/os/daemon.h"
 #include "criu-lazy/os/ring.h"
+#include "criu-lazy/os/tls.h"
+#include "criu-lazy/source/remote.h"
+#include "images/identity.h"
 
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stddef.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 
 struct helper {
@@ -34,6 +35,8 @@ struct helper {
 	struct plan plan;
 	struct pool *pool;
 	struct handoff *handoff;
+	struct tls *tls; /* NULL: none */
+	struct remote *remote; /* NULL: pages are here */
 	struct watch signal_watch;
 	int signal_fd;
 	bool told_to_end;
@@ -65,7 +68,6 @@ static int watch_signals(struct helper *h, struct err *err)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigprocmask(SIG_BLOCK, &set, NULL);
-	signal(SIGPIPE, SIG_IGN);
 	signal(SIGHUP, SIG_IGN); /* a closed terminal must not take memory with it */
 	h->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (h->signal_fd < 0)
@@ -80,61 +82,96 @@ static int make_pool(struct helper *h, struct err *err)
 {
 	struct engine_options engine = h->options.engine;
 
-	engine.copier = engine.background == BACKGROUND_FULL &&
+	engine.copier = !h->remote && engine.background == BACKGROUND_FULL &&
 	                2 * (long)h->options.jobs <= sysconf(_SC_NPROCESSORS_ONLN);
 	return pool_new(&engine, h->options.jobs, &h->pool, err);
 }
 
-/* A descriptor for each process, its pidfd and its pages files: take what may be had. */
-static void raise_file_limit(void)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-		limit.rlim_cur = limit.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &limit);
-	}
-}
-
-/* The images are open by now; what is left to need a privilege is stopping a process. */
+/*
+ * The images are open by now; what is left to need a privilege is stopping a process, and rings:
+ * they count as locked memory, of which a user's helpers together have little (8 MiB).
+ */
 static int drop_privileges(struct err *err)
 {
-	static const cap_value_t keep[] = {CAP_KILL};
+	static const cap_value_t keep[] = {CAP_KILL, CAP_IPC_LOCK};
 	char missing[128] = "";
-	int r = caps_keep(keep, 1, missing, sizeof(missing), err);
+	int r = caps_keep(keep, 2, missing, sizeof(missing), err);
 
-	if (r == 0 && *missing)
+	if (r == 0 && strstr(missing, "cap_kill"))
 		log_warn("without %s processes of other users cannot be stopped when a page of "
 		         "theirs is lost",
 		         missing);
 	return r;
 }
 
+static void tell(void *cookie, bool trouble, const char *text)
+{
+	(void)cookie;
+	if (trouble)
+		log_warn("%s", text);
+	else
+		log_info("%s", text);
+}
+
+/* Before anybody depends on us: is the page server there, and is it the right one? */
+static int connect_to_server(struct helper *h, int images, const struct plan_options *plan,
+                             struct err *err)
+{
+	static const int64_t answer_timeout = 20 * NSEC_PER_SEC;
+	const struct lazy_options *o = &h->options;
+	struct remote_options remote = {
+		.address = o->net.unix_path ? NULL : o->net.address,
+		.port = o->net.port,
+		.unix_path = o->net.unix_path,
+		.ps_socket = o->net.ps_socket,
+		.no_cn_verify = o->net.tls_files.no_cn_verify,
+		.protocol = o->protocol,
+		.old_header = h->plan.old_counts,
+		.compress = !o->no_compress,
+		.reconnect_timeout = o->reconnect_timeout * NSEC_PER_SEC,
+		.answer_timeout = answer_timeout,
+		.first_pid = h->plan.first_pid,
+		.first_vaddr = h->plan.first_vaddr,
+		.tell = tell,
+	};
+	int r = images_identity(images, &remote.images, err);
+
+	if (r == 0)
+		r = net_tls(&o->net, &h->tls, err);
+	remote.tls = h->tls;
+	if (r == 0)
+		r = remote_connect(&remote, &h->remote, err);
+	if (r == 0)
+		r = plan_attach(&h->plan, h->remote, plan, err);
+	return r;
+}
+
 static int prepare(struct helper *h, struct err *err)
 {
-	const struct lazy_options *o = &h->options;
-	const struct plan_options plan = {
-		.filters = o->filters, .nr_filters = o->nr_filters, .trust_newer = o->trust_newer};
-	cleanup_close int images = open(o->images_dir, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+	struct lazy_options *o = &h->options;
+	const struct plan_options plan = {.filters = o->filters,
+	                                  .nr_filters = o->nr_filters,
+	                                  .trust_newer = o->trust_newer,
+	                                  .remote = o->page_server};
+	cleanup_close int images = common_start(&o->common, err);
 	int r;
 
 	if (images < 0)
-		return err_set(err, errno, "images directory %s", o->images_dir);
-	if (o->work_dir ? chdir(o->work_dir) < 0 : fchdir(images) < 0)
-		return err_set(err, errno, "work directory %s",
-		               o->work_dir ? o->work_dir : o->images_dir);
-	r = log_open(o->log_file, o->level, err);
-	if (r < 0)
-		return r;
-	if (*o->ignored)
-		log_warn("accepted without effect: %s", o->ignored);
-	if (o->pidfile && !o->daemon)
-		log_info("without --daemon --pidfile is written all the same");
-	raise_file_limit();
+		return images;
 	r = plan_read(images, &plan, &h->plan, err);
 	if (r < 0)
-		return err_wrap(err, "%s", o->images_dir);
+		return err_wrap(err, "%s", o->common.images_dir);
 	log_info("%zu processes, %llu lazy pages", h->plan.nr, (unsigned long long)h->plan.nr_lazy);
+	signal(SIGPIPE, SIG_IGN);
+	if (o->page_server && o->jobs > 1) {
+		log_warn("--jobs: one thread is enough for a page server");
+		o->jobs = 1;
+	}
+	if (o->page_server) {
+		r = connect_to_server(h, images, &plan, err);
+		if (r < 0)
+			return r;
+	}
 	return unixsock_listen(o->socket, &h->sock, err);
 }
 
@@ -148,7 +185,7 @@ static void expect_all(struct helper *h)
 	uint64_t pages = 0;
 	size_t i;
 
-	if (h->options.engine.background != BACKGROUND_FULL)
+	if (h->options.engine.background != BACKGROUND_FULL || h->remote)
 		return;
 	for (i = 0; i < h->plan.nr; i++) {
 		struct plan_process *p = &h->plan.processes[i];
@@ -164,23 +201,25 @@ static int get_ready(struct helper *h, struct err *err)
 	const struct lazy_options *o = &h->options;
 	int r = 0;
 
-	if (o->daemon)
-		r = daemon_enter(o->pidfile, err);
-	else if (o->pidfile)
-		r = daemon_write_pidfile(o->pidfile, getpid(), err);
+	if (o->common.daemon)
+		r = daemon_enter(o->common.pidfile, err);
+	else if (o->common.pidfile)
+		r = daemon_write_pidfile(o->common.pidfile, getpid(), err);
 	if (r == 0)
 		r = drop_privileges(err);
 	if (r == 0)
 		r = make_pool(h, err);
 	if (r == 0)
 		r = watch_signals(h, err);
+	if (r == 0 && h->remote)
+		r = remote_start(h->remote, engine_ring(pool_first(h->pool)), err);
 	if (r == 0)
 		r = handoff_new(h->pool, &h->plan, &h->sock, &h->handoff, err);
 	if (r < 0)
 		return r;
 	expect_all(h);
 	log_info("waiting for a restore at %s", o->socket);
-	return daemon_ready(o->status_fd, err);
+	return daemon_ready(o->common.status_fd, err);
 }
 
 /* Until everything is there.  Returns 0, or a negative errno when the restore has failed. */
@@ -229,6 +268,22 @@ static int serve(struct helper *h, struct err *err)
 	return stats.sessions_lost || stats.pages_lost ? -EIO : 0;
 }
 
+/*
+ * The server may need to know how it went: a dumper of CRIU ends its processes at the end, and lets
+ * them go on when there was no restore.
+ */
+static void leave_server(struct helper *h)
+{
+	struct err err = {0};
+
+	if (!h->remote)
+		return;
+	if (!h->handoff || handoff_state(h->handoff, &err) != HANDOFF_DONE)
+		remote_abort(h->remote);
+	else if (remote_end(h->remote, &err) < 0)
+		log_warn("leaving the page server: %s", err.text);
+}
+
 int cmd_lazy_pages(int argc, char **argv)
 {
 	struct helper h = {.sock = {.fd = -1, .lock_fd = -1}, .signal_fd = -1};
@@ -236,7 +291,7 @@ int cmd_lazy_pages(int argc, char **argv)
 	int r;
 
 	r = lazy_options_parse(argc, argv, &h.options, &err);
-	if (r == 0 && h.options.help) {
+	if (r == 0 && h.options.common.help) {
 		lazy_options_help();
 		return 0;
 	}
@@ -248,10 +303,13 @@ int cmd_lazy_pages(int argc, char **argv)
 		r = serve(&h, &err);
 	if (r < 0 && err.code)
 		log_error("%s", err.text);
+	leave_server(&h);
 	unixsock_close(&h.sock);
 	pool_free(h.pool);
 	handoff_free(h.handoff);
 	plan_release(&h.plan);
+	remote_free(h.remote);
+	tls_free(h.tls);
 	cleanup_close_fd(&h.signal_fd);
 	return r < 0 ? 1 : 0;
 }

@@ -12,6 +12,8 @@ static const struct command {
 	const char *what;
 } commands[] = {
 	{"lazy-pages", cmd_lazy_pages, "bring the memory of lazily restored processes"},
+	{"page-server", cmd_page_server, "serve or store the memory of checkpoints over a network"},
+	{"serve", cmd_page_server, "page-server --lazy-pages --keep: serve any number of restores"},
 	{"show", cmd_show, "images as text or JSON"},
 	{"check", cmd_check, "what this machine has of what is needed"},
 };
@@ -34,9 +36,10 @@ static void help(FILE *to)
 /* Does this option take the next argument, which may be called like a command? */
 static bool is_value(const char *before)
 {
-	static const char *const with_value[] = {"-D",           "-W",         "-o",
-	                                         "--images-dir", "--work-dir", "--log-file",
-	                                         "--pidfile",    "--socket"};
+	static const char *const with_value[] = {
+		"-D",        "-W",         "-o",        "--images-dir",      "--work-dir",
+		"--pidfile", "--log-file", "--socket",  "--prev-images-dir", "--address",
+		"--unix",    "--tls-cert", "--tls-key", "--tls-cacert",      "--tls-cacrl"};
 	size_t i;
 
 	for (i = 0; i < sizeof(with_value) / sizeof(with_value[0]); i++)

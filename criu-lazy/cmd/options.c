@@ -2,20 +2,16 @@
 #include "criu-lazy/cmd/options.h"
 
 #include "criu-lazy/base/err.h"
+#include "criu-lazy/cmd/config.h"
 #include "criu-lazy/engine/pool.h"
 
 #include <errno.h>
-#include <getopt.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
-	OPT_PIDFILE = 256,
-	OPT_STATUS_FD,
-	OPT_VERBOSITY,
-	OPT_SOCKET,
+	OPT_SOCKET = OPT_OWN,
 	OPT_JOBS,
 	OPT_BACKGROUND,
 	OPT_LOW_LATENCY,
@@ -23,38 +19,15 @@ enum {
 	OPT_PROGRESS,
 	OPT_FILTER,
 	OPT_TRUST_NEWER,
-	OPT_SILENT, /* CRIU's, without a meaning here, in everybody's scripts */
-	OPT_IGNORED, /* CRIU's, without a meaning here */
-	OPT_REFUSED, /* CRIU's, with a meaning that we would have to honour */
+	OPT_PAGE_SERVER,
+	OPT_NO_PAGE_SERVER,
+	OPT_RECONNECT,
+	OPT_PROTOCOL,
+	OPT_NO_COMPRESS,
 };
 
-#define IGNORED(name)                                \
-	{                                            \
-		name, no_argument, NULL, OPT_IGNORED \
-	}
-#define IGNORED_ARG(name)                                  \
-	{                                                  \
-		name, required_argument, NULL, OPT_IGNORED \
-	}
-#define REFUSED(name)                                \
-	{                                            \
-		name, no_argument, NULL, OPT_REFUSED \
-	}
-#define REFUSED_ARG(name)                                  \
-	{                                                  \
-		name, required_argument, NULL, OPT_REFUSED \
-	}
-
 static const struct option longs[] = {
-	{"images-dir", required_argument, NULL, 'D'},
-	{"work-dir", required_argument, NULL, 'W'},
-	{"log-file", required_argument, NULL, 'o'},
-	{"verbosity", optional_argument, NULL, OPT_VERBOSITY},
-	{"daemon", no_argument, NULL, 'd'},
-	{"restore-detached", no_argument, NULL, 'd'},
-	{"pidfile", required_argument, NULL, OPT_PIDFILE},
-	{"status-fd", required_argument, NULL, OPT_STATUS_FD},
-	{"help", no_argument, NULL, 'h'},
+	COMMON_LONG_OPTIONS,
 	{"socket", required_argument, NULL, OPT_SOCKET},
 	{"jobs", required_argument, NULL, OPT_JOBS},
 	{"background", required_argument, NULL, OPT_BACKGROUND},
@@ -63,78 +36,18 @@ static const struct option longs[] = {
 	{"progress", no_argument, NULL, OPT_PROGRESS},
 	{"filter", required_argument, NULL, OPT_FILTER},
 	{"trust-newer-images", no_argument, NULL, OPT_TRUST_NEWER},
-	{"no-default-config", no_argument, NULL, OPT_SILENT},
 	{"lazy-pages", no_argument, NULL, OPT_SILENT},
-	/* What `criu lazy-pages` accepts besides, since it has one parser for all commands. */
-	IGNORED("auto-dedup"),
-	IGNORED("no-auto-dedup"),
-	IGNORED_ARG("config"),
-	IGNORED("restore-sibling"),
-	IGNORED("leave-stopped"),
-	IGNORED("leave-running"),
-	IGNORED("shell-job"),
-	IGNORED("file-locks"),
-	IGNORED("link-remap"),
-	IGNORED("tcp-established"),
-	IGNORED("skip-in-flight"),
-	IGNORED("tcp-close"),
-	IGNORED("evasive-devices"),
-	IGNORED("track-mem"),
-	IGNORED("force-irmap"),
-	IGNORED("weak-sysctls"),
-	IGNORED("display-stats"),
-	IGNORED("log-pid"),
-	IGNORED("unprivileged"),
-	IGNORED("mntns-compat-mode"),
-	IGNORED("ghost-fiemap"),
-	IGNORED("allow-uprobes"),
-	IGNORED("skip-file-rwx-check"),
-	IGNORED("extra"),
-	IGNORED("experimental"),
-	IGNORED("all"),
-	IGNORED_ARG("tree"),
-	IGNORED_ARG("root"),
-	IGNORED_ARG("libdir"),
-	IGNORED_ARG("external"),
-	IGNORED_ARG("ghost-limit"),
-	IGNORED_ARG("action-script"),
-	IGNORED_ARG("timeout"),
-	IGNORED_ARG("irmap-scan-path"),
-	IGNORED_ARG("cgroup-root"),
-	IGNORED_ARG("cgroup-props"),
-	IGNORED_ARG("cgroup-props-file"),
-	IGNORED_ARG("cgroup-dump-controller"),
-	IGNORED_ARG("cgroup-yard"),
-	IGNORED_ARG("lsm-profile"),
-	IGNORED_ARG("lsm-mount-context"),
-	IGNORED_ARG("skip-mnt"),
-	IGNORED_ARG("enable-fs"),
-	IGNORED_ARG("inherit-fd"),
-	IGNORED_ARG("empty-ns"),
-	IGNORED_ARG("join-ns"),
-	IGNORED_ARG("file-validation"),
-	IGNORED_ARG("freeze-cgroup"),
-	IGNORED_ARG("network-lock"),
-	IGNORED_ARG("feature"),
+	{"page-server", no_argument, NULL, OPT_PAGE_SERVER},
+	{"no-page-server", no_argument, NULL, OPT_NO_PAGE_SERVER},
+	{"reconnect-timeout", required_argument, NULL, OPT_RECONNECT},
+	{"protocol", required_argument, NULL, OPT_PROTOCOL},
+	{"no-compress", no_argument, NULL, OPT_NO_COMPRESS},
+	NET_LONG_OPTIONS,
+	CRIU_IGNORED_OPTIONS,
 	IGNORED_ARG("prev-images-dir"),
-	IGNORED_ARG("pre-dump-mode"),
-	{"manage-cgroups", optional_argument, NULL, OPT_IGNORED},
-	{"cpu-cap", optional_argument, NULL, OPT_IGNORED},
-	REFUSED("page-server"),
-	REFUSED_ARG("address"),
-	REFUSED_ARG("port"),
-	REFUSED_ARG("ps-socket"),
-	REFUSED("tls"),
-	REFUSED("stream"),
-	{"tls-cacert", required_argument, NULL, OPT_REFUSED},
-	{"tls-cacrl", required_argument, NULL, OPT_REFUSED},
-	{"tls-cert", required_argument, NULL, OPT_REFUSED},
-	{"tls-key", required_argument, NULL, OPT_REFUSED},
-	{"tls-no-cn-verify", no_argument, NULL, OPT_REFUSED},
+	IGNORED_ARG("action-script"),
 	{0},
 };
-
-static const char shorts[] = ":D:W:o:v::dht:r:L:J:SsRjl";
 
 void lazy_options_help(void)
 {
@@ -163,7 +76,15 @@ void lazy_options_help(void)
 	     "  -d, --daemon            go to the background once the socket is there\n"
 	     "      --pidfile FILE      write the helper's pid there\n"
 	     "      --status-fd N       write one zero byte to descriptor N when ready, close it\n"
-	     "  -h, --help\n"
+	     "      --page-server       pages come from a page server: criu-lazy's, or CRIU's\n"
+	     "                          (page-server --lazy-pages, dump --lazy-pages); the images\n"
+	     "                          directory is needed without its pages files\n"
+	     "      --address A         name or address of the server's host\n"
+	     "      --port N            its port\n"
+	     "      --ps-socket FD      a connected stream instead");
+	net_help_tls();
+	config_help();
+	puts("  -h, --help\n"
 	     "\n"
 	     "Beyond it:\n"
 	     "      --socket PATH       listen there instead of at lazy-pages.socket\n"
@@ -177,6 +98,15 @@ void lazy_options_help(void)
 	     "                          long as pages are missing, off\n"
 	     "      --on-lost HOW       when a page cannot be had: kill (default) the process, or\n"
 	     "                          poison the page: SIGBUS where it is touched\n"
+	     "      --unix PATH         the page server listens at a unix socket\n"
+	     "      --reconnect-timeout SECONDS\n"
+	     "                          try so long to connect again when the page server is lost\n"
+	     "                          (default 300); threads that touch missing pages wait\n"
+	     "      --protocol HOW      what the page server speaks: auto (default) finds out, in "
+	     "a\n"
+	     "                          way that does CRIU's no harm; criu; lanes: criu-lazy's "
+	     "own\n"
+	     "      --no-compress       do not let it compress what nobody waits for\n"
 	     "      --progress          a progress line, if standard error is a terminal\n"
 	     "      --trust-newer-images\n"
 	     "                          go on when inventory.img has fields of a newer CRIU\n"
@@ -189,15 +119,6 @@ void lazy_options_help(void)
 	     "zeros.\n"
 	     "\n"
 	     "Other options of CRIU are accepted and ignored with one warning.");
-}
-
-static bool parse_number(const char *text, unsigned long min, unsigned long max, unsigned long *ret)
-{
-	char *end;
-
-	errno = 0;
-	*ret = strtoul(text, &end, 10);
-	return *text >= '0' && *text <= '9' && !*end && !errno && *ret >= min && *ret <= max;
 }
 
 static bool parse_rate(const char *text, uint64_t *ret)
@@ -219,11 +140,6 @@ static bool parse_rate(const char *text, uint64_t *ret)
 		return false;
 	*ret <<= shift;
 	return true;
-}
-
-static int bad_value(struct err *err, const char *option, const char *value, const char *want)
-{
-	return err_set(err, EINVAL, "option %s: \"%s\": %s wanted", option, value, want);
 }
 
 static int parse_background(const char *value, struct engine_options *o, struct err *err)
@@ -265,127 +181,106 @@ static int parse_on_lost(const char *value, struct engine_options *o, struct err
 	return 0;
 }
 
-/* -v, -vv, -v4; CRIU counts the v's up from its default of 2 when there is no number. */
-static int parse_verbosity(const char *value, enum log_level *level, struct err *err)
+static int parse_protocol(const char *value, struct lazy_options *o, struct err *err)
 {
-	unsigned long number;
-
-	if (!value)
-		*level = *level < LOG_DEBUG ? *level + 1 : LOG_DEBUG;
-	else if (*value == 'v' && strspn(value, "v") == strlen(value))
-		*level = strlen(value) >= 1 ? LOG_DEBUG : *level;
-	else if (parse_number(value, 0, 1000, &number))
-		*level = number > LOG_DEBUG ? LOG_DEBUG : (enum log_level)number;
+	if (!strcmp(value, "auto"))
+		o->protocol = REMOTE_AUTO;
+	else if (!strcmp(value, "criu"))
+		o->protocol = REMOTE_CRIU;
+	else if (!strcmp(value, "lanes"))
+		o->protocol = REMOTE_LANES;
 	else
-		return bad_value(err, "-v", value, "a level of 0 to 4");
+		return bad_value(err, "--protocol", value, "auto, criu or lanes");
 	return 0;
 }
 
-static void ignore(struct lazy_options *o, const char *name)
+/* What cannot be is said before anybody depends on us. */
+static int check_net(struct lazy_options *o, struct err *err)
 {
-	size_t used = strlen(o->ignored);
+	const struct net_options *net = &o->net;
 
-	snprintf(o->ignored + used, sizeof(o->ignored) - used, "%s%s%s", used ? ", " : "",
-	         strlen(name) > 1 ? "--" : "-", name);
+	if (!o->page_server) {
+		/* As in CRIU: configuration files may have them for other commands. */
+		if (net->any)
+			common_ignore(&o->common, "page server options without --page-server");
+		return 0;
+	}
+	if (net->ps_socket >= 0 || net->unix_path)
+		return net_check(net, &o->common, err);
+	if (!net->address || !net->port)
+		return err_set(err, EINVAL,
+		               "--page-server wants --address and --port, --unix or --ps-socket");
+	return net_check(net, &o->common, err);
 }
 
-static int apply(int c, const char *name, struct lazy_options *o, struct err *err)
+static int apply(int c, const char *name, const char *value, void *options, struct err *err)
 {
+	struct lazy_options *o = options;
 	unsigned long number;
+	int r;
 
 	switch (c) {
-	case 'D':
-		o->images_dir = optarg;
-		return 0;
-	case 'W':
-		o->work_dir = optarg;
-		return 0;
-	case 'o':
-		o->log_file = optarg;
-		return 0;
-	case 'v':
-	case OPT_VERBOSITY:
-		return parse_verbosity(optarg, &o->level, err);
-	case 'd':
-		o->daemon = true;
-		return 0;
-	case 'h':
-		o->help = true;
-		return 0;
-	case OPT_PIDFILE:
-		o->pidfile = optarg;
-		return 0;
-	case OPT_STATUS_FD:
-		if (!parse_number(optarg, 0, INT_MAX, &number))
-			return bad_value(err, "--status-fd", optarg, "a descriptor's number");
-		o->status_fd = (int)number;
-		return 0;
 	case OPT_SOCKET:
-		o->socket = optarg;
+		o->socket = value;
 		return 0;
 	case OPT_JOBS:
-		if (!parse_number(optarg, 1, POOL_MAX_JOBS, &number))
-			return bad_value(err, "--jobs", optarg, "1 to 64");
+		if (!parse_number(value, 1, POOL_MAX_JOBS, &number))
+			return bad_value(err, "--jobs", value, "1 to 64");
 		o->jobs = (unsigned)number;
 		return 0;
 	case OPT_BACKGROUND:
-		return parse_background(optarg, &o->engine, err);
+		return parse_background(value, &o->engine, err);
 	case OPT_LOW_LATENCY:
-		return parse_low_latency(optarg, &o->engine, err);
+		return parse_low_latency(value, &o->engine, err);
 	case OPT_ON_LOST:
-		return parse_on_lost(optarg, &o->engine, err);
+		return parse_on_lost(value, &o->engine, err);
 	case OPT_PROGRESS:
 		o->progress = true;
 		return 0;
 	case OPT_FILTER:
 		if (o->nr_filters == OPTIONS_MAX_FILTERS)
 			return err_set(err, EINVAL, "more than %d filters", OPTIONS_MAX_FILTERS);
-		o->filters[o->nr_filters++] = optarg;
+		o->filters[o->nr_filters++] = value;
 		return 0;
 	case OPT_TRUST_NEWER:
 		o->trust_newer = true;
 		return 0;
-	case OPT_SILENT:
+	case OPT_PAGE_SERVER:
+	case OPT_NO_PAGE_SERVER:
+		o->page_server = c == OPT_PAGE_SERVER;
 		return 0;
-	case OPT_REFUSED:
-		return err_set(err, EINVAL,
-		               "option --%s is not supported: pages come from local images only",
-		               name);
+	case OPT_RECONNECT:
+		if (!parse_number(value, 0, 86400, &number))
+			return bad_value(err, "--reconnect-timeout", value, "0 to 86400 seconds");
+		o->reconnect_timeout = (unsigned)number;
+		return 0;
+	case OPT_PROTOCOL:
+		return parse_protocol(value, o, err);
+	case OPT_NO_COMPRESS:
+		o->no_compress = true;
+		return 0;
 	default:
-		ignore(o, name);
-		return 0;
+		r = net_apply(c, value, &o->net, err);
+		if (r == 0)
+			r = common_apply(c, name, value, &o->common, err);
+		return r < 0 ? r : 0;
 	}
 }
 
 int lazy_options_parse(int argc, char **argv, struct lazy_options *ret, struct err *err)
 {
 	struct lazy_options o = {
-		.images_dir = ".",
-		.level = LOG_WARN,
-		.status_fd = -1,
+		.common = COMMON_OPTIONS_DEFAULT,
 		.socket = "lazy-pages.socket",
 		.jobs = 1,
+		.net = NET_OPTIONS_DEFAULT,
+		.reconnect_timeout = 300,
 	};
-	char one[2] = "";
-	int c, r, at = 0;
+	int r = options_parse(argc, argv, longs, apply, &o, err);
 
-	opterr = 0;
-	optind = 0;
-	while ((c = getopt_long(argc, argv, shorts, longs, &at)) != -1) {
-		one[0] = (char)c;
-		if (c == ':')
-			return err_set(err, EINVAL, "option %s wants an argument",
-			               argv[optind - 1]);
-		if (c == '?')
-			return err_set(err, EINVAL, "unknown option %s (see --help)",
-			               argv[optind - 1]);
-		r = apply(c, c < 256 ? one : longs[at].name, &o, err);
-		if (r < 0)
-			return r;
-	}
-	if (optind < argc)
-		return err_set(err, EINVAL, "excessive parameter \"%s\" for command lazy-pages",
-		               argv[optind]);
-	*ret = o;
-	return 0;
+	if (r == 0 && !o.common.help)
+		r = check_net(&o, err);
+	if (r == 0)
+		*ret = o;
+	return r;
 }

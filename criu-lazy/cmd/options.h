@@ -5,8 +5,10 @@
 #ifndef CRIU_LAZY_CMD_OPTIONS_H
 #define CRIU_LAZY_CMD_OPTIONS_H
 
-#include "criu-lazy/base/log.h"
+#include "criu-lazy/cmd/common-options.h"
+#include "criu-lazy/cmd/net-options.h"
 #include "criu-lazy/engine/engine.h"
+#include "criu-lazy/source/remote.h"
 
 #include <stdbool.h>
 
@@ -15,22 +17,20 @@ struct err;
 enum { OPTIONS_MAX_FILTERS = 8 };
 
 struct lazy_options {
-	const char *images_dir;
-	const char *work_dir; /* NULL: the images directory */
-	const char *log_file; /* NULL: stderr */
-	enum log_level level;
-	bool daemon;
-	const char *pidfile;
-	int status_fd; /* -1: none */
+	struct common_options common;
 	const char *socket;
 	unsigned jobs;
 	bool progress;
-	bool help;
 	bool trust_newer;
 	struct engine_options engine;
 	const char *filters[OPTIONS_MAX_FILTERS];
 	size_t nr_filters;
-	char ignored[256]; /* options of CRIU that were accepted and mean nothing here */
+	/* Pages from elsewhere. */
+	bool page_server;
+	struct net_options net;
+	enum remote_protocol protocol;
+	unsigned reconnect_timeout; /* seconds */
+	bool no_compress;
 };
 
 /* argv[0] is the command's name.  0, or -EINVAL with the story. */

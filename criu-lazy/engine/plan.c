@@ -4,6 +4,7 @@
 #include "criu-lazy/base/err.h"
 #include "criu-lazy/base/log.h"
 #include "criu-lazy/base/page.h"
+#include "criu-lazy/source/remote.h"
 #include "criu-lazy/source/source.h"
 #include "criu-lazy/track/tracker.h"
 #include "images/inventory.h"
@@ -70,10 +71,10 @@ static int check_content(const struct pages *pages, uint32_t pid, const struct p
 	return 0;
 }
 
-static int fill_tracker(struct plan_process *p, const struct pages *pages, const struct mm *mm,
-                        struct err *err)
+/* pages NULL: their content is elsewhere. */
+static int fill_tracker(struct plan_process *p, const struct pagemap *top,
+                        const struct pages *pages, const struct mm *mm, struct err *err)
 {
-	const struct pagemap *top = pages_top(pages);
 	size_t i;
 	int r;
 
@@ -83,8 +84,9 @@ static int fill_tracker(struct plan_process *p, const struct pages *pages, const
 		if (!(run->flags & PE_LAZY))
 			continue;
 		r = check_mapped(mm, p->pid, run, err);
-		if (r == 0)
+		if (r == 0 && pages)
 			r = check_content(pages, p->pid, run, err);
+		p->in_parent |= run->flags & PE_PARENT && !(run->flags & PE_PRESENT);
 		if (r < 0)
 			return r;
 		r = tracker_add(p->tracker, run->vaddr, run->vaddr, run->nr_pages);
@@ -119,10 +121,56 @@ static bool missing(int dirfd, const char *what, uint32_t pid)
 	return faccessat(dirfd, name, F_OK, 0) < 0 && errno == ENOENT;
 }
 
-static int plan_process(int dirfd, struct plan_process *p, const struct plan_options *options,
-                        struct err *err)
+static int plan_local(int dirfd, struct plan_process *p, const struct mm *mm,
+                      const struct plan_options *options, struct err *err)
 {
 	struct pages *pages = NULL;
+	int r = pages_open(dirfd, p->pid, &pages, err);
+
+	if (r == 0)
+		r = fill_tracker(p, pages_top(pages), pages, mm, err);
+	if (r < 0) {
+		pages_close(pages);
+		return r;
+	}
+	p->source = source_image(pages);
+	if (!p->source) {
+		pages_close(pages);
+		return err_set(err, ENOMEM, "process %u", p->pid);
+	}
+	return add_filters(p, options, err);
+}
+
+/* The page that a page server can be asked for first. */
+static void note_first(struct plan *plan, uint32_t pid, const struct pagemap *map)
+{
+	size_t i;
+
+	for (i = 0; i < map->nr && !plan->first_pid; i++) {
+		if (!(map->runs[i].flags & PE_LAZY) || map->runs[i].flags & PE_PARENT)
+			continue;
+		plan->first_pid = pid;
+		plan->first_vaddr = map->runs[i].vaddr;
+	}
+}
+
+static int plan_remote(int dirfd, struct plan *plan, struct plan_process *p, const struct mm *mm,
+                       struct err *err)
+{
+	struct pagemap map = {0};
+	int r = pagemap_read(dirfd, p->pid, &map, err);
+
+	if (r == 0)
+		r = fill_tracker(p, &map, NULL, mm, err);
+	plan->old_counts |= map.old_counts;
+	note_first(plan, p->pid, &map);
+	pagemap_release(&map);
+	return r;
+}
+
+static int plan_process(int dirfd, struct plan *plan, struct plan_process *p,
+                        const struct plan_options *options, struct err *err)
+{
 	struct mm mm = {0};
 	int r;
 
@@ -133,28 +181,43 @@ static int plan_process(int dirfd, struct plan_process *p, const struct plan_opt
 	r = mm_read(dirfd, p->pid, &mm, err);
 	if (r < 0)
 		return r;
-	r = pages_open(dirfd, p->pid, &pages, err);
-	if (r < 0)
-		goto out;
 	p->tracker = tracker_new();
-	if (!p->tracker) {
+	if (!p->tracker)
 		r = err_set(err, ENOMEM, "process %u", p->pid);
-		goto out;
-	}
-	r = fill_tracker(p, pages, &mm, err);
-	if (r < 0)
-		goto out;
-	p->source = source_image(pages);
-	if (!p->source) {
-		r = err_set(err, ENOMEM, "process %u", p->pid);
-		goto out;
-	}
-	pages = NULL;
-	r = add_filters(p, options, err);
-out:
-	pages_close(pages);
+	else if (options->remote)
+		r = plan_remote(dirfd, plan, p, &mm, err);
+	else
+		r = plan_local(dirfd, p, &mm, options, err);
 	mm_release(&mm);
 	return r;
+}
+
+int plan_attach(struct plan *plan, struct remote *remote, const struct plan_options *options,
+                struct err *err)
+{
+	struct remote_stats stats;
+	size_t i;
+
+	remote_stats(remote, &stats);
+	for (i = 0; i < plan->nr; i++) {
+		struct plan_process *p = &plan->processes[i];
+		int r;
+
+		if (p->in_parent && !stats.lanes)
+			return err_set(err, EPROTO,
+			               "process %u: pages of it are in parent images, which CRIU's "
+			               "page server does not serve",
+			               p->pid);
+		if (!p->has_memory)
+			continue;
+		p->source = remote_source(remote, p->pid);
+		if (!p->source)
+			return err_set(err, ENOMEM, "process %u", p->pid);
+		r = add_filters(p, options, err);
+		if (r < 0)
+			return r;
+	}
+	return 0;
 }
 
 int plan_read(int dirfd, const struct plan_options *options, struct plan *ret, struct err *err)
@@ -168,11 +231,10 @@ int plan_read(int dirfd, const struct plan_options *options, struct plan *ret, s
 	r = inventory_read(dirfd, &inventory, err);
 	if (r < 0)
 		return r;
-	if (inventory.has_unknown && !options->trust_newer)
-		return err_set(err, EPROTO,
-		               "inventory.img: field %u is of a newer CRIU and may mean that pages "
-		               "are compressed or encrypted (--trust-newer-images goes on)",
-		               inventory.unknown[0]);
+	if (!options->trust_newer)
+		r = inventory_refuse_newer(&inventory, err);
+	if (r < 0)
+		return r;
 	r = pstree_read(dirfd, &tree, err);
 	if (r < 0)
 		return r;
@@ -184,7 +246,7 @@ int plan_read(int dirfd, const struct plan_options *options, struct plan *ret, s
 	for (i = 0; i < tree.nr && r == 0; i++) {
 		plan.processes[i].pid = tree.tasks[i].pid;
 		plan.nr++;
-		r = plan_process(dirfd, &plan.processes[i], options, err);
+		r = plan_process(dirfd, &plan, &plan.processes[i], options, err);
 		plan.nr_lazy += plan.processes[i].nr_lazy;
 	}
 out:

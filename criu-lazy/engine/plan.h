@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 struct err;
+struct remote;
 struct source;
 struct tracker;
 
@@ -21,6 +22,7 @@ struct plan_process {
 	struct tracker *tracker; /* NULL once taken */
 	struct source *source;
 	uint64_t nr_lazy; /* pages */
+	bool in_parent; /* some of them have their content in parent images only */
 	bool expected; /* its source has been told: pool_expect() */
 };
 
@@ -28,6 +30,10 @@ struct plan {
 	struct plan_process *processes; /* as in pstree.img */
 	size_t nr;
 	uint64_t nr_lazy;
+	bool old_counts; /* the images are of CRIU <= 4.1.1 */
+	/* The first lazy page with content of its own; first_pid 0: there is none. */
+	uint32_t first_pid;
+	uint64_t first_vaddr;
 };
 
 struct plan_options {
@@ -36,9 +42,16 @@ struct plan_options {
 	/* Go on when inventory.img has fields that this version does not know.  They may say that
 	 * pages are not stored as they are (CRIU 4.3 compresses and encrypts). */
 	bool trust_newer;
+	/* Content comes from a page server: it need not be here, and sources are still to be given
+	 * by plan_attach(). */
+	bool remote;
 };
 
 int plan_read(int dirfd, const struct plan_options *options, struct plan *ret, struct err *err);
+
+/* remote: for plans that were read for it; filters of the options go in front. */
+int plan_attach(struct plan *plan, struct remote *remote, const struct plan_options *options,
+                struct err *err);
 
 void plan_release(struct plan *plan);
 

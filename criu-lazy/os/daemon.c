@@ -52,15 +52,23 @@ int daemon_enter(const char *pidfile, struct err *err)
 	return 0;
 }
 
-int daemon_ready(int status_fd, struct err *err)
+int daemon_ready_text(int status_fd, const char *text, struct err *err)
 {
+	char out[64] = "";
+	size_t len = 1 + strnlen(text, sizeof(out) - 1);
 	ssize_t put;
 
 	if (status_fd < 0)
 		return 0;
-	put = write(status_fd, "", 1);
-	if (put != 1)
+	memcpy(out + 1, text, len - 1);
+	put = write(status_fd, out, len);
+	if (put != (ssize_t)len)
 		return err_set(err, put < 0 ? errno : EIO, "status descriptor %d", status_fd);
 	close(status_fd);
 	return 0;
+}
+
+int daemon_ready(int status_fd, struct err *err)
+{
+	return daemon_ready_text(status_fd, "", err);
 }

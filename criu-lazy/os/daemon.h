@@ -14,7 +14,10 @@ int daemon_enter(const char *pidfile, struct err *err);
 
 int daemon_write_pidfile(const char *pidfile, int pid, struct err *err);
 
-/* Write the readiness byte (zero) and close. */
+/* Write the readiness byte (zero) and close.  status_fd -1: nothing to do. */
 int daemon_ready(int status_fd, struct err *err);
+
+/* The same, and this text after the byte, by one write. */
+int daemon_ready_text(int status_fd, const char *text, struct err *err);
 
 #endif

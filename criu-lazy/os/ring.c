@@ -14,6 +14,8 @@ enum { RING_ENTRIES = 256, RING_CQ_ENTRIES = 16384 };
 
 struct ring {
 	struct io_uring uring;
+	struct watch *again, **again_end; /* those that ring_again() was called for */
+	unsigned nr_again;
 };
 
 /* user_data is the watch's address; bit 0 set: the answer to a cancellation, nobody's. */
@@ -42,6 +44,7 @@ int ring_new(struct ring **ret, struct err *err)
 		free(ring);
 		return err_set(err, -r, "io_uring is not available (see `criu-lazy check`)");
 	}
+	ring->again_end = &ring->again;
 	*ret = ring;
 	return 0;
 }
@@ -52,6 +55,47 @@ void ring_free(struct ring *ring)
 		return;
 	io_uring_queue_exit(&ring->uring);
 	free(ring);
+}
+
+void ring_again(struct ring *ring, struct watch *w)
+{
+	if (w->again || w->state != WATCH_ARMED)
+		return;
+	w->again = true;
+	w->next_again = NULL;
+	*ring->again_end = w;
+	ring->again_end = &w->next_again;
+	ring->nr_again++;
+}
+
+/* Its owner may free it from now on. */
+static void forget_again(struct ring *ring, struct watch *w)
+{
+	struct watch **at = &ring->again;
+
+	if (!w->again)
+		return;
+	while (*at != w)
+		at = &(*at)->next_again;
+	*at = w->next_again;
+	if (!*at)
+		ring->again_end = at;
+	ring->nr_again--;
+	w->again = false;
+}
+
+/* nr: how many were in the list before this round, what handlers add is for the next one. */
+static int call_again(struct ring *ring, unsigned nr)
+{
+	struct watch *w;
+	int called = 0;
+
+	while (nr-- && (w = ring->again)) {
+		forget_again(ring, w);
+		w->ready(w, 0);
+		called++;
+	}
+	return called;
 }
 
 static struct io_uring_sqe *next_sqe(struct ring *ring)
@@ -93,6 +137,7 @@ void ring_unwatch(struct ring *ring, struct watch *w)
 {
 	struct io_uring_sqe *sqe;
 
+	forget_again(ring, w);
 	if (w->state == WATCH_IDLE) {
 		if (w->gone)
 			w->gone(w);
@@ -133,8 +178,11 @@ static int dispatch(struct ring *ring, uint64_t data, int res, unsigned flags)
 int ring_wait(struct ring *ring, int64_t timeout, struct err *err)
 {
 	struct io_uring_cqe *cqe;
+	unsigned nr_again = ring->nr_again;
 	int called = 0, r = 0;
 
+	if (nr_again)
+		timeout = 0;
 	if (io_uring_sq_ready(&ring->uring))
 		io_uring_submit(&ring->uring);
 	if (timeout > 0 && io_uring_peek_cqe(&ring->uring, &cqe) < 0) {
@@ -156,5 +204,5 @@ int ring_wait(struct ring *ring, int64_t timeout, struct err *err)
 		io_uring_cqe_seen(&ring->uring, cqe);
 		called += dispatch(ring, data, res, flags);
 	}
-	return called;
+	return called + call_again(ring, nr_again);
 }

@@ -12,6 +12,9 @@
  *
  * Polls are multishot: told once for each wake-up, so a handler reads until nothing is left.  A
  * struct watch belongs to its owner and must live until gone() was called.  One thread a ring.
+ *
+ * A handler that has read its share and leaves the rest for later, so that others get their turn,
+ * says ring_again(); ready() is then called by the next ring_wait(), which does not sleep.
  */
 #ifndef CRIU_LAZY_OS_RING_H
 #define CRIU_LAZY_OS_RING_H
@@ -29,6 +32,8 @@ struct watch {
 	int fd;
 	uint32_t events;
 	enum { WATCH_IDLE, WATCH_ARMED, WATCH_CANCELLED } state;
+	bool again;
+	struct watch *next_again;
 };
 
 /* -ENOSYS, -EPERM and so on where io_uring is not to be had; `criu-lazy check` tells why. */
@@ -42,6 +47,10 @@ int ring_watch(struct ring *ring, struct watch *w, int fd, uint32_t events, stru
 /* After this ready() is not called any more.  Does nothing for a watch that is not armed, except
  * that gone() is called at once. */
 void ring_unwatch(struct ring *ring, struct watch *w);
+
+/* Call ready(w, 0) once in the next ring_wait(), whether or not the kernel has something to say.
+ * Does nothing for a watch that is not armed. */
+void ring_again(struct ring *ring, struct watch *w);
 
 /*
  * Wait for at most timeout nanoseconds (0: do not wait, INT64_MAX: no limit), call the handlers of

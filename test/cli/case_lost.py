@@ -91,9 +91,10 @@ def sigterm(t):
 def sigterm_before_finished(t):
     "SIGTERM after the first process has reported: the restore is carried through"
     t.images()
-    helper = t.helper("--background", "off")
+    helper = t.helper("--background", "off", "-v3")
     sock = t.connect()
     task = t.task(sock)
+    t.until(lambda: "received its userfaultfd" in helper.log(), "it does not take the process")
     helper.term()
     t.until(lambda: helper.lines("Warn"), "no warning")
     t.check(helper.alive(), "it ended")

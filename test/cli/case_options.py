@@ -102,10 +102,20 @@ def many_criu_options(t):
 
 @case
 def refused_options(t):
-    "options of CRIU that would change where pages come from are refused by name"
-    for args in (["--page-server"], ["--address", "10.0.0.1"], ["--port", "77"], ["--tls"],
-                 ["--ps-socket", "3"], ["--stream"], ["--tls-cert", "x"]):
-        t.refuses("lazy-pages", *args, like=rf"^criu-lazy: Error: .*{args[0]}\b.*not supported")
+    "an option of CRIU that would change where pages come from is refused by name"
+    t.refuses("lazy-pages", "--stream", like=r"^criu-lazy: Error: .*--stream\b.*not supported")
+
+
+@case
+def page_server_needs(t):
+    "--page-server without knowing where it is; where it is without --page-server is CRIU's habit"
+    for args in ([], ["--address", "127.0.0.1"], ["--port", "77"], ["--tls"]):
+        t.refuses("lazy-pages", "--page-server", *args, like=r"^criu-lazy: Error: --page-server wants")
+    t.images()
+    helper = t.helper("--address", "10.0.0.1", "--port", "77")
+    t.check(any("without --page-server" in line for line in helper.lines("Warn")), helper.log())
+    helper.term()
+    helper.ends(0)
 
 
 @case
