@@ -79,7 +79,7 @@ $(CERTS): %: %.o
 	@echo '  LINK $@'
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ -lgnutls -o $@
 
-include test/zdtm/Makefile.inc bench/Makefile.inc
+include test/zdtm/Makefile.inc test/proxy/Makefile.inc bench/Makefile.inc man/Makefile.inc
 
 -include $(wildcard $(LIB_OBJS:.o=.d) $(CMD_OBJS:.o=.d) $(UNIT:=.d) $(CERTS).d)
 
@@ -94,15 +94,16 @@ include test/zdtm/Makefile.inc bench/Makefile.inc
 ## make fuzz         a minute for each fuzz target (FUZZ_SECONDS=60)
 ## make bench        side by side with CRIU's own helper; tables and pictures
 ## make lint         formatting, static analysis, headers compile alone, the floors' include rule
-## make install      DESTDIR= PREFIX=/usr/local
+## make man          the manual pages: build/man
+## make install      the program and its manual; DESTDIR= PREFIX=/usr/local
 ## make clean
 
 # Debian's packages and a CRIU that runs here; each does nothing when it has nothing to do.
 SETUP = .ci/setup
 CRIUS = test/criu/fetch build/criu
 SANITIZED ?= $(BUILD)/sanitize
-STAGES ?= unit floors fuzz cli zdtm_4_2 zdtm_4_1 zdtm_slow zdtm_jobs real_4_2 real_4_1 \
-	unit_sanitized cli_sanitized zdtm_sanitized
+STAGES ?= unit floors man fuzz cli zdtm_4_2 zdtm_4_1 zdtm_slow zdtm_jobs real_4_2 real_4_1 \
+	proxy remote zdtm_remote runc unit_sanitized cli_sanitized zdtm_sanitized
 CHECK = BUILD=$(BUILD) SANITIZED=$(SANITIZED) .ci/check
 
 unit-progs: $(UNIT) $(CERTS)
@@ -110,7 +111,7 @@ unit-progs: $(UNIT) $(CERTS)
 check:
 	$(SETUP) test
 	$(CRIUS) trixie sid
-	$(MAKE) all unit-progs zdtm-progs fuzz-build
+	$(MAKE) all unit-progs zdtm-progs proxy man fuzz-build
 	$(MAKE) BUILD=$(SANITIZED) SANITIZE=1 all unit-progs zdtm-progs
 	$(CHECK) $(STAGES)
 
@@ -174,7 +175,7 @@ lint:
 	$(SETUP) lint
 	BUILD=$(BUILD) .ci/lint
 
-install: $(PROG)
+install: $(PROG) install-man
 	install -D -m 755 $(PROG) $(DESTDIR)$(PREFIX)/sbin/criu-lazy
 
 clean:
