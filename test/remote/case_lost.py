@@ -137,7 +137,7 @@ def server_restarted_under_load(t):
 
 @case
 def cuts_under_load(t):
-    "78 MiB in the background, and ten cuts"
+    "78 MiB in the background, and ten cuts, some while it connects again"
     _, p, h, task = start(t, LARGE, helper_options=["--background", "30M"])
     rnd = random.Random(2)
     for _ in range(10):
@@ -145,7 +145,7 @@ def cuts_under_load(t):
         t.check(h.alive(), f"the helper has ended too early: {h.log()}")
         p.cut()
     ends_well(t, h, task)
-    p.did(cuts=10)
+    p.did(cuts=5)
 
 
 @case
