@@ -3,7 +3,7 @@
 
 #include "criu-lazy/base/clock.h"
 
-static const double BUSY = 1.5, CALM = 4; /* times what is carried in a round trip */
+static const double BUSY = 2, CALM = 4; /* times what is carried in a round trip */
 
 /* A shorter one is true; a longer one may be chance, or a new route. */
 void pace_round_trip(struct pace *p, int64_t ns)
