@@ -18,10 +18,10 @@
 
 static const int64_t HOLD_MAX = 1 * NSEC_PER_SEC;
 
-static int mapped(void *cookie, uint64_t addr)
+static int mapped(void *cookie, uint64_t addr, uint64_t len)
 {
 	const struct session *child = cookie;
-	enum uffd_outcome outcome = uffd_registered(child->uffd, addr, PAGE_SIZE);
+	enum uffd_outcome outcome = uffd_registered(child->uffd, addr, len);
 
 	return outcome == UFFD_CHANGING ? -1 : outcome != UFFD_NOWHERE;
 }

@@ -158,11 +158,37 @@ static bool add_sample(struct story *story, const struct newborn_kernel *kernel,
 	for (i = 0; i < story->nr_samples; i++)
 		if (story->sample[i].addr == addr)
 			return true;
-	mapped = kernel->mapped(kernel->cookie, addr);
+	mapped = kernel->mapped(kernel->cookie, addr, PAGE_SIZE);
 	if (mapped < 0)
 		return false;
 	story->sample[story->nr_samples++] = (struct sample){addr, mapped};
 	return true;
+}
+
+/*
+ * What an munmap() has freed may have been grown into (mremap() and brk() tell nothing of that):
+ * then it is one mapping with the page before, and no witness.
+ */
+static int grown_into(const struct newborn_kernel *kernel, const struct heard *h)
+{
+	if (h->what != HEARD_UNMAP || !h->place.start)
+		return 0;
+	return kernel->mapped(kernel->cookie, h->place.start - PAGE_SIZE, 2 * PAGE_SIZE);
+}
+
+static bool ask(struct story *story, const struct newborn_kernel *kernel, unsigned nr)
+{
+	enum { FRESH = 1 }; /* nobody has grown into it yet, more likely */
+	const struct heard *h = story->step[nr].h;
+	int grown = distance(nr, story->nr_before) > FRESH ? grown_into(kernel, h) : 0;
+
+	if (grown)
+		return grown > 0;
+	if (!add_sample(story, kernel, h->place.start) ||
+	    !add_sample(story, kernel, h->place.end - PAGE_SIZE))
+		return false;
+	return h->what != HEARD_REMAP || (add_sample(story, kernel, h->to) &&
+	                                  add_sample(story, kernel, to_end(h) - PAGE_SIZE));
 }
 
 static bool collect(const struct tracker *t, const struct newborn_kernel *kernel,
@@ -170,6 +196,7 @@ static bool collect(const struct tracker *t, const struct newborn_kernel *kernel
 {
 	size_t back = 0, own, i;
 	struct heard *h;
+	unsigned nr;
 
 	while (back < STEPS && heard_nth(t, back))
 		back++;
@@ -181,13 +208,10 @@ static bool collect(const struct tracker *t, const struct newborn_kernel *kernel
 			own |= t->own[i] == h->event;
 		story->nr_before += h->event <= t->forked;
 		story->step[story->nr_steps++] = (struct step){.h = h, .own = own};
-		if (!add_sample(story, kernel, h->place.start) ||
-		    !add_sample(story, kernel, h->place.end - PAGE_SIZE))
-			return false;
-		if (h->what == HEARD_REMAP && (!add_sample(story, kernel, h->to) ||
-		                               !add_sample(story, kernel, to_end(h) - PAGE_SIZE)))
-			return false;
 	}
+	for (nr = 0; nr < story->nr_steps; nr++)
+		if (!ask(story, kernel, nr))
+			return false;
 	return true;
 }
 

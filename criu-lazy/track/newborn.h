@@ -36,9 +36,12 @@ struct tracker;
 
 enum { NEWBORN_RESERVE = 100 };
 
-/* Has the child memory at addr that can be lazy?  -1: it is changing it itself, at present. */
+/*
+ * Does [addr, addr + len) lie in one mapping of the child that can be lazy?  -1: it is changing it
+ * itself, at present.
+ */
 struct newborn_kernel {
-	int (*mapped)(void *cookie, uint64_t addr);
+	int (*mapped)(void *cookie, uint64_t addr, uint64_t len);
 	void *cookie;
 };
 

@@ -58,11 +58,17 @@ static void close_window(struct tracker *t, const struct page *page)
 	}
 }
 
-static int mapped(void *cookie, uint64_t addr)
+static int mapped(void *cookie, uint64_t addr, uint64_t len)
 {
-	const struct page *page = cookie;
+	const struct page *page = (struct page *)cookie + ((addr - RUN_BASE) >> PAGE_SHIFT);
+	uint64_t i;
 
-	return page[(addr - RUN_BASE) >> PAGE_SHIFT].owner != 0;
+	if (addr < RUN_BASE)
+		return 0;
+	for (i = 0; i < len >> PAGE_SHIFT; i++)
+		if (!page[i].owner || page[i].vpg != page[0].vpg + i)
+			return 0;
+	return 1;
 }
 
 static struct newborn_kernel kernel_of(struct child *child)
@@ -340,6 +346,7 @@ static const struct kind kinds[] = {
 	{"unlikely, all", 32, 96, 96, 64, false, 50000, 0},
 	{"forks", 0, 0, 0, 0, false, 1000, 64},
 	{"forks, fixed, slow reuse", 0, 0, 96, 0, true, 2000, 64},
+	{"forks, grow", 0, 96, 0, 0, false, 4000, 64},
 	{"forks, unlikely", 32, 0, 0, 0, false, 50000, 64},
 };
 
@@ -441,6 +448,7 @@ int main(void)
 		TEST(8),
 		TEST(9),
 		TEST(10),
+		TEST(11),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
