@@ -103,7 +103,7 @@ SETUP = .ci/setup
 CRIUS = test/criu/fetch build/criu
 SANITIZED ?= $(BUILD)/sanitize
 STAGES ?= unit floors man fuzz cli zdtm_4_2 zdtm_4_1 zdtm_slow zdtm_jobs real_4_2 real_4_1 \
-	proxy remote zdtm_remote runc unit_sanitized cli_sanitized zdtm_sanitized
+	proxy remote zdtm_remote zdtm_proxy runc unit_sanitized cli_sanitized zdtm_sanitized
 CHECK = BUILD=$(BUILD) SANITIZED=$(SANITIZED) .ci/check
 
 unit-progs: $(UNIT) $(CERTS)

@@ -50,20 +50,19 @@ static void requeue_waiting(struct session *s)
  * is changing, all the time.
  */
 static enum fill_result place_answer(struct session *s, const struct fetch *fetch,
-                                     const struct source_bytes *bytes, uint64_t *counter,
+                                     const struct source_bytes *bytes, int tries, uint64_t *counter,
                                      uint64_t *ret_at)
 {
 	enum fill_result result = FILL_DONE;
 	struct tracker_run run;
 	uint64_t skip = 0;
-	int tries = 0;
 
 	while (fetch->ticket && tracker_place(s->tracker, fetch->ticket, skip, &run, &skip) &&
 	       skip < bytes->nr_pages) {
 		run.nr_pages = min_u64(run.nr_pages, bytes->nr_pages - skip);
 		result = session_fill(s, &run, (const char *)bytes->bytes + (skip << PAGE_SHIFT),
 		                      counter, ret_at);
-		if (result == FILL_RETRY && tries++ < PLACE_TRIES) {
+		if (result == FILL_RETRY && tries-- > 0) {
 			session_drain(s);
 			if (s->state != SESSION_SERVING)
 				return FILL_ENDED;
@@ -86,7 +85,7 @@ static void share_answer(const struct fetch *fetch, const struct source_bytes *b
 	TAILQ_FOREACH_SAFE(s, &family->members, family_link, next) {
 		if (s == fetch->session || s->state != SESSION_SERVING || s->held_by)
 			continue;
-		place_answer(s, fetch, bytes, &s->engine->stats.pages_background, &at);
+		place_answer(s, fetch, bytes, PLACE_TRIES, &s->engine->stats.pages_background, &at);
 		if (s->state == SESSION_SERVING)
 			session_ready(s); /* it may be complete */
 	}
@@ -149,7 +148,7 @@ static void fetch_done(struct source_request *request, const struct source_bytes
 
 	fetch->answering = true;
 	if (bytes) {
-		result = place_answer(s, fetch, bytes, counter, &at);
+		result = place_answer(s, fetch, bytes, PLACE_TRIES, counter, &at);
 		if (result == FILL_LOST)
 			err_set(&err, EIO, "reading the image");
 		share_answer(fetch, bytes);
@@ -183,7 +182,7 @@ void session_place_parked(struct session *s)
 		uint64_t at;
 
 		fetch->answering = true;
-		if (place_answer(s, fetch, &bytes, counter, &at) == FILL_RETRY &&
+		if (place_answer(s, fetch, &bytes, PLACE_TRIES, counter, &at) == FILL_RETRY &&
 		    s->state == SESSION_SERVING) {
 			fetch->answering = false;
 			session_retry(s);
@@ -197,6 +196,19 @@ void session_place_parked(struct session *s)
 		if (s->state != SESSION_SERVING)
 			return;
 	}
+}
+
+bool fetch_is_parked(const struct fetch *fetch)
+{
+	return fetch->parked;
+}
+
+enum fill_result fetch_place_parked(struct session *s, struct fetch *fetch)
+{
+	const struct source_bytes bytes = {.bytes = fetch->parked, .nr_pages = fetch->nr_parked};
+	uint64_t at;
+
+	return place_answer(s, fetch, &bytes, 0, &s->engine->stats.pages_fault, &at);
 }
 
 struct fetch *fetch_new(struct session *s, const struct tracker_run *run, bool urgent)

@@ -193,6 +193,21 @@ static enum fill_result join(struct session *s, const struct fault *fault,
 	return FILL_ENDED;
 }
 
+/* What a relative has asked for is at hand. */
+static enum fill_result answer_parked(struct session *s, const struct fault *fault,
+                                      struct fetch *fetch)
+{
+	enum fill_result result = fetch_place_parked(s, fetch);
+	struct ticket *ticket;
+	uint64_t img;
+
+	/* A short answer may end before the page: then it is asked for like any other. */
+	if (result == FILL_DONE &&
+	    tracker_fault(s->tracker, fault->addr, &img, &ticket) == TRACKER_FETCH)
+		return answer_fetch(s, fault, img);
+	return result;
+}
+
 /* FILL_ENDED: answered later, or never. */
 static enum fill_result answer(struct session *s, const struct fault *fault)
 {
@@ -202,6 +217,8 @@ static enum fill_result answer(struct session *s, const struct fault *fault)
 	switch (tracker_fault(s->tracker, fault->addr, &img, &ticket)) {
 	case TRACKER_FETCH:
 		ticket = family_ticket(s, fault->addr);
+		if (ticket && fetch_is_parked(ticket_cookie(ticket)))
+			return answer_parked(s, fault, ticket_cookie(ticket));
 		if (ticket)
 			return join(s, fault, ticket);
 		return answer_fetch(s, fault, img);

@@ -187,6 +187,13 @@ void fetch_free(struct fetch *fetch);
 void engine_free_fetches(struct engine *engine);
 struct source_request *fetch_request(struct fetch *fetch);
 
+/*
+ * Its answer is here, but the session that asked for it is changing all the time.  A relative that
+ * is not may have it: FILL_DONE, or what place there is has still to be found.
+ */
+bool fetch_is_parked(const struct fetch *fetch);
+enum fill_result fetch_place_parked(struct session *s, struct fetch *fetch);
+
 /* Somebody waits for what was begun when nobody did. */
 void fetch_hurry(struct fetch *fetch);
 bool fetch_begin(struct fetch *fetch, const struct tracker_run *run);
