@@ -28,11 +28,12 @@ enum {
 
 static const int64_t BUSY_TIME = 200 * NSEC_PER_USEC, CALM_TIME = 2 * NSEC_PER_MSEC;
 
+/* While the copier has chunks of it, too: nobody else tells when they are done. */
 static bool wants(const struct session *s)
 {
 	return s->state == SESSION_SERVING && s->retry_at == CLOCK_NEVER &&
-	       tracker_nr_missing(s->tracker) && !s->nothing_free && !s->held_by &&
-	       s->family->nr_background < IN_FLIGHT;
+	       tracker_nr_missing(s->tracker) && (!s->nothing_free || s->nr_copies) &&
+	       !s->held_by && s->family->nr_background < IN_FLIGHT;
 }
 
 int64_t background_deadline(const struct engine *engine)
