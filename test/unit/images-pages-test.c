@@ -75,7 +75,7 @@ static void write_level(int dirfd, const uint32_t *cells, uint32_t pages_id, uns
 /* Directories 0, 1, ... side by side, with links "parent" from each to the next. */
 static int open_level_dir(struct dir *dir, size_t level)
 {
-	char name[16], target[16];
+	char name[32], target[32];
 	int fd;
 
 	snprintf(name, sizeof(name), "%zu", level);
