@@ -57,10 +57,17 @@ $(BUILD)/gen/%.o: $(BUILD)/gen/%.c
 	$(Q)$(CC) $(CFLAGS) $(BASE_CFLAGS) -c $< -o $@
 
 # The program is $(BUILD)/criu-lazy, so the objects of the folder of that name live elsewhere.
-$(BUILD)/obj/%.o $(BUILD)/%.o: %.c | $(GEN_H)
+define COMPILE
 	@mkdir -p $(@D)
 	@echo '  CC   $<'
 	$(Q)$(CC) $(CFLAGS) $(BASE_CFLAGS) $(WARN) -MMD -MP -c $< -o $@
+endef
+
+$(BUILD)/obj/%.o: %.c | $(GEN_H)
+	$(COMPILE)
+
+$(BUILD)/%.o: %.c | $(GEN_H)
+	$(COMPILE)
 
 $(LIB): $(LIB_OBJS) $(GEN_OBJS)
 	@rm -f $@
