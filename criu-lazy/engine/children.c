@@ -34,10 +34,19 @@ void child_begin(struct session *child, struct session *parent)
 	child->engine->nr_held++;
 }
 
+bool children_reserve(const struct session *parent, size_t nr)
+{
+	struct session *child;
+
+	TAILQ_FOREACH(child, &parent->engine->sessions, link)
+		if (child->held_by == parent && !child->heard_enough &&
+		    tracker_reserve(child->tracker, nr) < 0)
+			return false;
+	return true;
+}
+
 static void hear(struct session *child, const struct uffd_msg *msg)
 {
-	if (tracker_reserve(child->tracker, 1) < 0)
-		return;
 	if (msg->event == UFFD_EVENT_REMAP)
 		tracker_remap(child->tracker, msg->arg.remap.from, msg->arg.remap.to,
 		              msg->arg.remap.len);

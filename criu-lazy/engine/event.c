@@ -68,13 +68,16 @@ static void on_fork(struct session *s, int uffd)
 		close(uffd);
 		return;
 	}
-	if (tracker_fork(s->tracker, &child.tracker) < 0) {
+	/* What is read together with the FORK is for the child, too: see children_reserve(). */
+	if (tracker_fork(s->tracker, &child.tracker) < 0 ||
+	    tracker_reserve(child.tracker, MESSAGES) < 0) {
 		/*
 		 * Nothing can be said about the child's pages.  Keeping the descriptor open keeps
 		 * its threads waiting rather than reading zeros.
 		 */
 		log_error("%s: out of memory for a forked child: it will wait for ever", s->name);
 		s->engine->stats.sessions_lost++;
+		tracker_free(child.tracker);
 		return;
 	}
 	child.source = source_share(s->source);
@@ -138,6 +141,7 @@ int session_drain(struct session *s)
 	for (rounds = 0; rounds < ROUNDS; rounds++) {
 		/* Make room before an event is taken from the queue: then it cannot be lost. */
 		if (tracker_reserve(s->tracker, MESSAGES) < 0 ||
+		    (s->engine->nr_held && !children_reserve(s, MESSAGES)) ||
 		    fault_list_reserve(&s->faults, MESSAGES + s->waiting.nr) < 0) {
 			session_retry(s);
 			return total;

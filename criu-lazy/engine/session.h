@@ -137,6 +137,8 @@ bool session_quiet(struct session *s);
  * seen; nothing may be copied to it.  children_let_go(): the parent has nothing more to tell.
  */
 void child_begin(struct session *child, struct session *parent);
+/* Before events of the parent are read: so many can be heard without failing. */
+bool children_reserve(const struct session *parent, size_t nr);
 void children_hear(struct session *parent, const struct uffd_msg *msg);
 bool child_is_held(struct session *child);
 void children_let_go(struct session *parent);
