@@ -116,7 +116,7 @@ static void apply(struct session *s, const struct uffd_msg *msg, int64_t now)
 		          msg->event == UFFD_EVENT_UNMAP ? "UNMAP" : "REMOVE", a, b);
 		if (msg->event == UFFD_EVENT_UNMAP)
 			tracker_unmap(s->tracker, a, b);
-		else
+		else if (!s->held_by || !newborn_remove(s->tracker, a, b))
 			tracker_remove(s->tracker, a, b);
 		break;
 	default:
@@ -125,7 +125,7 @@ static void apply(struct session *s, const struct uffd_msg *msg, int64_t now)
 	}
 	s->unquiet = true;
 	rejudge_waiting(s);
-	if (s->held_by)
+	if (s->held_by && msg->event != UFFD_EVENT_REMOVE)
 		newborn_own(s->tracker);
 	if (s->engine->nr_held)
 		children_hear(s, msg);

@@ -89,6 +89,8 @@ struct tracker {
 	uint64_t forked; /* a child's: the event before its FORK */
 	uint64_t own[OWN_MAX]; /* its own events since then, while it is a newborn */
 	size_t nr_own;
+	struct range removed[OWN_MAX]; /* and what it has discarded */
+	size_t nr_removed;
 	struct extent_list limbo; /* found at the destination of a REMAP of this window */
 	struct extent_list buried; /* ended by an UNMAP of this window; for children made before */
 	struct extent_list pool; /* reserved, so that events cannot fail */

@@ -275,6 +275,14 @@ static void take_back_remap(struct tracker *t, const struct heard *h)
 		revive_all(t, &t->buried, h->first);
 }
 
+bool newborn_remove(struct tracker *child, uint64_t start, uint64_t end)
+{
+	if (child->nr_removed == OWN_MAX)
+		return false;
+	child->removed[child->nr_removed++] = (struct range){start, end};
+	return true;
+}
+
 bool newborn_end(struct tracker *child, const struct newborn_kernel *kernel)
 {
 	struct story story = {0};
@@ -293,6 +301,9 @@ bool newborn_end(struct tracker *child, const struct newborn_kernel *kernel)
 		else
 			revive_all(child, &child->buried, step->h->event);
 	}
+	for (i = 0; i < child->nr_removed; i++)
+		tracker_remove(child, child->removed[i].start, child->removed[i].end);
+	child->nr_removed = 0;
 	return true;
 }
 

@@ -46,6 +46,12 @@ struct newborn_kernel {
 };
 
 void newborn_own(struct tracker *child);
+
+/*
+ * A REMOVE of the child itself: kept until newborn_end(), when it is known what lies there.  false:
+ * too many are kept already.
+ */
+bool newborn_remove(struct tracker *child, uint64_t start, uint64_t end);
 bool newborn_is_due(const struct tracker *child);
 
 /* false: not now, since the child is changing; nothing was done. */
