@@ -201,11 +201,12 @@ static enum fill_result answer_parked(struct session *s, const struct fault *fau
 	struct ticket *ticket;
 	uint64_t img;
 
+	if (result == FILL_RETRY || result == FILL_ENDED)
+		return result;
 	/* A short answer may end before the page: then it is asked for like any other. */
-	if (result == FILL_DONE &&
-	    tracker_fault(s->tracker, fault->addr, &img, &ticket) == TRACKER_FETCH)
+	if (tracker_fault(s->tracker, fault->addr, &img, &ticket) == TRACKER_FETCH)
 		return answer_fetch(s, fault, img);
-	return result;
+	return FILL_DONE;
 }
 
 /* FILL_ENDED: answered later, or never. */
