@@ -60,13 +60,18 @@ static void on_signal(struct watch *w, uint32_t events)
 	}
 }
 
+static void end_signals(sigset_t *ret)
+{
+	sigemptyset(ret);
+	sigaddset(ret, SIGTERM);
+	sigaddset(ret, SIGINT);
+}
+
 static int watch_signals(struct helper *h, struct err *err)
 {
 	sigset_t set;
 
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
+	end_signals(&set);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGHUP, SIG_IGN); /* a closed terminal must not take memory with it */
 	h->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -134,8 +139,12 @@ static int connect_to_server(struct helper *h, int images, const struct plan_opt
 		.first_vaddr = h->plan.first_vaddr,
 		.tell = tell,
 	};
+	sigset_t set;
 	int r = images_identity(images, &remote.images, err);
 
+	/* From here on we leave in order (leave_server()): a dumper's processes hang on it. */
+	end_signals(&set);
+	sigprocmask(SIG_BLOCK, &set, NULL);
 	if (r == 0)
 		r = net_tls(&o->net, &h->tls, err);
 	remote.tls = h->tls;

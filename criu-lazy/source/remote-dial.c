@@ -22,6 +22,8 @@
 
 enum { KEEPALIVE_IDLE = 15 /* seconds */ };
 
+static const int64_t BREAK_OFF_TIME = 1 * NSEC_PER_SEC;
+
 struct dial {
 	const struct remote_options *options;
 	const char *name;
@@ -230,6 +232,13 @@ static int speak(struct dial *d, enum dial_how how, struct err *err)
 	return r;
 }
 
+void remote_break_off(struct stream *stream)
+{
+	static const uint8_t half_a_header[8];
+
+	stream_write_full(stream, half_a_header, sizeof(half_a_header), BREAK_OFF_TIME, NULL);
+}
+
 int remote_dial(const struct remote_options *options, const char *name, enum dial_how how,
                 int64_t step, int stop_fd, struct dialled *ret, struct err *err)
 {
@@ -239,6 +248,8 @@ int remote_dial(const struct remote_options *options, const char *name, enum dia
 
 	if (r == 0)
 		r = speak(&d, how, err);
+	if (r < 0 && d.stream && how == DIAL_FIRST)
+		remote_break_off(d.stream);
 	if (r < 0)
 		stream_free(d.stream);
 	else

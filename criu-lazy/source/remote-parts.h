@@ -231,6 +231,9 @@ void remote_timer(struct remote *r, int64_t at);
 int remote_dial(const struct remote_options *options, const char *name, enum dial_how how,
                 int64_t step, int stop_fd, struct dialled *ret, struct err *err);
 
+/* Half a header: then a dumper of CRIU does not take our leaving for success, and kills nobody. */
+void remote_break_off(struct stream *stream);
+
 /* remote-dialer.c */
 
 int dialer_new(const struct remote_options *options, const char *name, struct dialer **ret,

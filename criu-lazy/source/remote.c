@@ -270,12 +270,9 @@ static int say_bye(struct lane *lane, struct err *err)
 
 void remote_abort(struct remote *r)
 {
-	static const uint8_t half_a_header[8];
-
 	r->ring = NULL;
 	if (!r->ours && r->lane[0] && !r->lane[0]->failed)
-		stream_write_full(r->lane[0]->stream, half_a_header, sizeof(half_a_header),
-		                  END_TIME, NULL);
+		remote_break_off(r->lane[0]->stream);
 }
 
 int remote_end(struct remote *r, struct err *err)
