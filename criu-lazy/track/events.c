@@ -19,34 +19,41 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* To the list, unless nothing is missing. */
+static void put(struct tracker *t, struct extent *e, struct extent_list *list)
+{
+	if (e->nr_missing)
+		TAILQ_INSERT_TAIL(list, e, link);
+	else
+		extent_discard(t, e);
+}
+
 /* Cut an extent that is in no tree down to [start, end), which it overlaps; the rest goes back
- * to the list it came from.  Discards it when nothing is missing: returns NULL then. */
+ * to the list it came from. */
 static struct extent *trim(struct tracker *t, struct extent *e, uint64_t start, uint64_t end,
                            struct extent_list *rest)
 {
-	if (extent_end(e) > end) {
-		struct extent *high = extent_split(t, e, end, false);
-
-		TAILQ_INSERT_TAIL(rest, high, link);
-	}
+	if (extent_end(e) > end)
+		put(t, extent_split(t, e, end, false), rest);
 	if (e->start < start) {
 		struct extent *high = extent_split(t, e, start, false);
 
-		TAILQ_INSERT_TAIL(rest, e, link);
+		put(t, e, rest);
 		e = high;
 	}
-	if (e->nr_missing)
-		return e;
-	extent_discard(t, e);
-	return NULL;
+	return e;
 }
 
-/* Move what limbo holds of [start, end) to the list, as of an event: those pieces do not overlap.
+/*
+ * Move what limbo holds of [start, end) to the list, as of an event: those pieces do not overlap,
+ * so two ends are to be cut.  (They may overlap after newborn_end(), or in a forged save: what
+ * would need a third cut stays in limbo, for the pool has no more.)
  */
 static void take_limbo(struct tracker *t, uint64_t start, uint64_t end, uint64_t when,
                        struct extent_list *to)
 {
 	struct extent_list rest = TAILQ_HEAD_INITIALIZER(rest);
+	unsigned int cuts = 0, more;
 	struct extent *e;
 
 	while ((e = TAILQ_FIRST(&t->limbo))) {
@@ -56,9 +63,13 @@ static void take_limbo(struct tracker *t, uint64_t start, uint64_t end, uint64_t
 			TAILQ_INSERT_TAIL(&rest, e, link);
 			continue;
 		}
-		e = trim(t, e, start, end, &rest);
-		if (e)
-			TAILQ_INSERT_TAIL(to, e, link);
+		more = (unsigned int)(e->start < start) + (extent_end(e) > end);
+		if (cuts + more > LIMBO_CUTS) {
+			TAILQ_INSERT_TAIL(&rest, e, link);
+			continue;
+		}
+		cuts += more;
+		put(t, trim(t, e, start, end, &rest), to);
 	}
 	TAILQ_CONCAT(&t->limbo, &rest, link);
 }
@@ -107,6 +118,13 @@ static bool sane_remap(uint64_t from, uint64_t to, uint64_t len)
 	       from <= USER_ADDRESS_END - len && to <= USER_ADDRESS_END - len;
 }
 
+/* An event that is none. */
+static void undated(struct tracker *t)
+{
+	t->date = 0;
+	t->date_told = false;
+}
+
 /* Make room at the destination of a REMAP. */
 static void displace(struct tracker *t, uint64_t to, uint64_t to_end)
 {
@@ -131,8 +149,10 @@ void tracker_remap(struct tracker *t, uint64_t from, uint64_t to, uint64_t len)
 	uint64_t from_end = from + len, to_end = to + len, when;
 	struct extent *e, *next;
 
-	if (!sane_remap(from, to, len))
+	if (!sane_remap(from, to, len)) {
+		undated(t);
 		return;
+	}
 	t->now++;
 	when = order_remap(t, from, from_end, to);
 	extent_cut(t, from);
@@ -150,7 +170,10 @@ void tracker_remap(struct tracker *t, uint64_t from, uint64_t to, uint64_t len)
 		TAILQ_REMOVE(&movers, e, link);
 		e->start = e->start - from + to;
 		e->born = t->now;
-		extent_link(t, e);
+		if (extent_is_free(t, e))
+			extent_link(t, e);
+		else
+			extent_discard(t, e); /* overlaps another one: see take_limbo() */
 	}
 }
 
@@ -161,8 +184,10 @@ void tracker_unmap(struct tracker *t, uint64_t start, uint64_t end)
 	bool doubt = false;
 	uint64_t when;
 
-	if (!whole_pages(&start, &end))
+	if (!whole_pages(&start, &end)) {
+		undated(t);
 		return;
+	}
 	t->now++;
 	when = order_unmap(t, start, end);
 	take_limbo(t, start, end, when, &dead);

@@ -55,7 +55,7 @@ struct doubt {
 
 /* What an event can take from the pool: a REMAP cuts two ends each of old place, limbo, new place.
  */
-enum { EXTENTS_PER_EVENT = 6 };
+enum { EXTENTS_PER_EVENT = 6, LIMBO_CUTS = 2 };
 
 /* The last events of the window, see order.c. */
 enum { HEARD_MAX = 64, OWN_MAX = 8 };
@@ -91,6 +91,9 @@ struct tracker {
 	size_t nr_own;
 	struct range removed[OWN_MAX]; /* and what it has discarded */
 	size_t nr_removed;
+	uint64_t date; /* see tracker_dated() */
+	bool date_told; /* date is the next event's, by tracker_date() */
+	uint64_t *marks; /* the owner's, or NULL: see tracker_set_marks() */
 	struct extent_list limbo; /* found at the destination of a REMAP of this window */
 	struct extent_list buried; /* ended by an UNMAP of this window; for children made before */
 	struct extent_list pool; /* reserved, so that events cannot fail */
@@ -112,6 +115,14 @@ struct extent *extent_after(const struct tracker *t, uint64_t addr);
 struct extent *extent_after_bit(const struct tracker *t, uint64_t bit);
 
 struct extent *extent_following(struct extent *e);
+
+/* Nothing of the trees is where e says it is. */
+static inline bool extent_is_free(const struct tracker *t, const struct extent *e)
+{
+	const struct extent *other = extent_after(t, e->start);
+
+	return !other || other->start >= extent_end(e);
+}
 
 void extent_link(struct tracker *t, struct extent *e);
 void extent_unlink(struct tracker *t, struct extent *e);
@@ -135,6 +146,9 @@ struct heard *order_remember(struct tracker *t, enum heard_what what, uint64_t s
                              uint64_t made);
 uint64_t order_remap(struct tracker *t, uint64_t start, uint64_t end, uint64_t to);
 uint64_t order_unmap(struct tracker *t, uint64_t start, uint64_t end);
+
+/* [bit, bit + nr) in the owner's words. */
+void marks_set(uint64_t *marks, uint64_t bit, uint64_t nr);
 
 /* First ticket that ends after bit. */
 struct ticket *ticket_after(const struct tracker *t, uint64_t bit);

@@ -220,10 +220,8 @@ static bool collect(const struct tracker *t, const struct newborn_kernel *kernel
 /* Into the trees again, unless something is there by now. */
 static void revive(struct tracker *t, struct extent *e)
 {
-	const struct extent *other = extent_after(t, e->start);
-
 	e->gone = 0;
-	if (!e->nr_missing || (other && other->start < extent_end(e)))
+	if (!e->nr_missing || !extent_is_free(t, e))
 		extent_discard(t, e);
 	else
 		extent_link(t, e);

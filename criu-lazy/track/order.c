@@ -84,6 +84,16 @@ static uint64_t unannounced(struct tracker *t, uint64_t start, uint64_t end)
 	return t->now;
 }
 
+/* Somebody who knew may have told: see tracker_date(). */
+static uint64_t dated(struct tracker *t, uint64_t when)
+{
+	if (t->date_told)
+		when = t->now - min_u64(t->date, t->now);
+	t->date_told = false;
+	t->date = t->now - when;
+	return when;
+}
+
 uint64_t order_remap(struct tracker *t, uint64_t start, uint64_t end, uint64_t to)
 {
 	uint64_t when = t->now, first = 0;
@@ -102,13 +112,14 @@ uint64_t order_remap(struct tracker *t, uint64_t start, uint64_t end, uint64_t t
 	}
 	if (when == t->now)
 		when = unannounced(t, start, end);
+	when = dated(t, when);
 	h = order_remember(t, HEARD_REMAP, start, end, when);
 	h->to = to;
 	h->first = first;
 	return when;
 }
 
-uint64_t order_unmap(struct tracker *t, uint64_t start, uint64_t end)
+static uint64_t conclude_unmap(struct tracker *t, uint64_t start, uint64_t end)
 {
 	uint64_t when = t->now;
 	struct heard *h;
@@ -130,4 +141,9 @@ uint64_t order_unmap(struct tracker *t, uint64_t start, uint64_t end)
 		when = t->window; /* who knows */
 	order_remember(t, HEARD_UNMAP, start, end, when);
 	return when == t->now ? unannounced(t, start, end) : when;
+}
+
+uint64_t order_unmap(struct tracker *t, uint64_t start, uint64_t end)
+{
+	return dated(t, conclude_unmap(t, start, end));
 }

@@ -4,6 +4,16 @@
 
 #include "criu-lazy/track/extents.h"
 
+uint64_t tracker_nr_pages(const struct tracker *t)
+{
+	return t->missing.nr;
+}
+
+bool tracker_in_window(const struct tracker *t)
+{
+	return t->window != t->now || !TAILQ_EMPTY(&t->limbo) || !TAILQ_EMPTY(&t->buried);
+}
+
 bool tracker_is_done(const struct tracker *t)
 {
 	return !t->nr_missing && TAILQ_EMPTY(&t->limbo) && TAILQ_EMPTY(&t->buried);
@@ -90,6 +100,8 @@ void tracker_delivered(struct tracker *t, uint64_t start, uint64_t nr_pages)
 		uint64_t cleared =
 			bits_clear(&t->missing, bit_at(e, from), (to - from) >> PAGE_SHIFT);
 
+		if (t->marks)
+			marks_set(t->marks, bit_at(e, from), (to - from) >> PAGE_SHIFT);
 		if (cleared == e->nr_missing) {
 			extent_unlink(t, e);
 			extent_discard(t, e);

@@ -60,6 +60,9 @@ int tracker_wipe_on_fork(struct tracker *t, uint64_t start, uint64_t end);
 
 uint64_t tracker_nr_missing(const struct tracker *t);
 
+/* Pages of the image that were lazy at the start: one bit each. */
+uint64_t tracker_nr_pages(const struct tracker *t);
+
 /* --- questions ------------------------------------------------------------------------------- */
 
 enum tracker_verdict {
@@ -117,6 +120,44 @@ void tracker_quiet(struct tracker *t);
  */
 bool tracker_doubt(struct tracker *t, struct tracker_run *ret);
 void tracker_settle(struct tracker *t, const struct tracker_run *run, bool mapped);
+
+/* Would tracker_quiet() change anything? */
+bool tracker_in_window(const struct tracker *t);
+
+/* --- replay: what somebody who comes after a dead owner must know (see also save.h) ---------- */
+
+/*
+ * marks: the owner's memory, (tracker_nr_pages() + 63) / 64 words, or NULL for none.  From now on
+ * tracker_delivered() sets there the bit of each page, whether or not it was missing; what was
+ * delivered before is not added.  Bits are only ever set, by plain stores of words, after the fact:
+ * who finds the owner dead finds at most too few.  A child made by tracker_fork() has no marks
+ * until told; they begin as a copy of its parent's.
+ */
+void tracker_set_marks(struct tracker *t, uint64_t *marks);
+
+/* What is marked is delivered: extents of which nothing is missing vanish, in limbo, too. */
+void tracker_recall(struct tracker *t);
+
+/*
+ * When an event's change was made is concluded from what is missing at the time (order.c), and who
+ * replays does not know what was.  So the owner notes how many events before it was heard the last
+ * REMAP or UNMAP was made (0: in order, as nearly all are), and who replays it tells that before
+ * the event.  An event with no date noted was acted on by nobody: tracker_recall() before it.
+ */
+uint64_t tracker_dated(const struct tracker *t);
+void tracker_date(struct tracker *t, uint64_t back);
+
+/*
+ * For a replay of tracker_settle(t, run, mapped) by somebody who has more extents than the one who
+ * settled had (fully delivered ones), and perhaps more doubts.  tracker_forget(): not mapped; what
+ * is in [run->start, + nr_pages) and is not that of the image stays; needs tracker_reserve(t, 2).
+ * tracker_confirm(): mapped.
+ */
+void tracker_forget(struct tracker *t, const struct tracker_run *run);
+void tracker_confirm(struct tracker *t, const struct tracker_run *run);
+
+/* tracker_doubt() said false: no doubts are left. */
+void tracker_settled(struct tracker *t);
 
 /* --- tickets --------------------------------------------------------------------------------- */
 
