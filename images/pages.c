@@ -22,6 +22,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 struct level {
@@ -30,6 +31,8 @@ struct level {
 	dev_t dev; /* of the directory, to notice a chain that bites its tail */
 	ino_t ino;
 	int fd; /* pages file, -1: none needed */
+	off_t size; /* of the pages file, and when it was written to last, at the time of opening */
+	struct timespec mtime;
 	uint8_t *bytes; /* its first map.pages_bytes bytes, NULL: none */
 };
 
@@ -38,6 +41,7 @@ struct pages {
 	size_t nr;
 	size_t room;
 	struct level *levels; /* [0] is the directory given */
+	bool lent; /* the descriptors belong to somebody else */
 };
 
 /* --- opening --------------------------------------------------------------------------------- */
@@ -54,6 +58,38 @@ static char *dir_name(int dirfd)
 		return strdup(dirfd == AT_FDCWD ? "." : "?");
 	path[len] = '\0';
 	return strdup(path);
+}
+
+static bool same_time(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+}
+
+/*
+ * Until a write that comes now gives the file another mtime than it has.  Timestamps are those of
+ * the last tick of the clock, which comes every 1 to 10 ms; or of the last even second (FAT, ext4
+ * with small inodes): then mtime has no fraction.  A file that was written to just before, so only
+ * that has to be waited for.  (From 6.13 on most file systems give a finer time to the first write
+ * after a stat(2); waiting for one tick in vain is cheap.)
+ */
+static void outlive_mtime(const struct timespec *mtime)
+{
+	enum { TICK_NS = 10000000, COARSE_NS = 2000000000 };
+	int64_t grain = mtime->tv_nsec ? TICK_NS : COARSE_NS;
+	const struct timespec moment = {.tv_nsec = 1000000};
+	struct timespec now;
+	int64_t age;
+
+	for (int64_t waited = 0; waited <= grain + TICK_NS; waited += moment.tv_nsec) {
+		clock_gettime(CLOCK_REALTIME_COARSE, &now);
+		if (now.tv_sec - mtime->tv_sec > 10 || mtime->tv_sec - now.tv_sec > 10)
+			return; /* long ago; or the clock was set, and differs in any case */
+		age = (int64_t)(now.tv_sec - mtime->tv_sec) * 1000000000 + now.tv_nsec -
+		      mtime->tv_nsec;
+		if (age > (mtime->tv_nsec ? 0 : grain) || age < -grain)
+			return;
+		nanosleep(&moment, NULL);
+	}
 }
 
 static int open_pages_file(int dirfd, uint32_t pid, struct level *level, struct err *err)
@@ -81,6 +117,9 @@ static int open_pages_file(int dirfd, uint32_t pid, struct level *level, struct 
 		return err_set(err, errno, "map %llu bytes of %s", (unsigned long long)needed,
 		               name);
 	level->bytes = bytes;
+	level->size = st.st_size;
+	level->mtime = st.st_mtim;
+	outlive_mtime(&level->mtime);
 	return 0;
 }
 
@@ -227,6 +266,11 @@ int pages_open(int dirfd, uint32_t pid, struct pages **ret, struct err *err)
 	return 0;
 }
 
+void pages_lend(struct pages *pages)
+{
+	pages->lent = true;
+}
+
 void pages_close(struct pages *pages)
 {
 	if (!pages)
@@ -236,7 +280,8 @@ void pages_close(struct pages *pages)
 
 		if (level->bytes)
 			munmap(level->bytes, level->map.pages_bytes);
-		cleanup_close_fd(&level->fd);
+		if (!pages->lent)
+			cleanup_close_fd(&level->fd);
 		pagemap_release(&level->map);
 		free(level->dir);
 	}
@@ -343,6 +388,23 @@ int pages_lookup(const struct pages *pages, uint64_t vaddr, uint64_t nr_pages,
 	}
 	*ret = piece;
 	return 0;
+}
+
+int pages_check(const struct pages *pages, const struct pages_piece *piece, struct err *err)
+{
+	const struct level *level = &pages->levels[piece->level];
+	struct stat st;
+
+	if (fstat(level->fd, &st) < 0)
+		return err_set(err, errno, "stat pages-%u.img (%s)", level->map.pages_id,
+		               level->dir);
+	if (st.st_size == level->size && same_time(&st.st_mtim, &level->mtime))
+		return 0;
+	return err_set(err, EPROTO, "pages-%u.img was changed while it was in use (%s): it %s",
+	               level->map.pages_id, level->dir,
+	               st.st_size < level->size   ? "was cut short"
+	               : st.st_size > level->size ? "has grown"
+	                                          : "was written to");
 }
 
 const struct pagemap *pages_top(const struct pages *pages)

@@ -15,12 +15,36 @@
  * Each level has its own pagemap and its own pages-N.img, mapped read-only as a whole.  The same
  * pages file may be named by several pagemaps; each struct pages has its own mapping.
  *
- * All functions but pages_close() may be called from several threads at once: nothing is written
- * after pages_open().
+ * All functions but pages_lend() and pages_close() may be called from several threads at once:
+ * nothing is written after pages_open().
  *
- * Truncation: the size of each pages file is checked when it is opened.  If somebody cuts it later,
- * touching a mapped page raises SIGBUS; so piece.bytes is for system calls only (write,
- *UFFDIO_COPY, process_vm_writev, which answer EFAULT), or use pread() on piece.fd.
+ * Files that are changed while they are in use: nothing stops anybody from writing to a pages
+ * file, and what he writes is at once what our mapping shows.  So pages_open() notes size and mtime
+ * of each, and pages_check() compares them, to be called for each piece that is used: before the
+ * bytes are handed on, and, where they are copied first (pread), after that, which leaves no gap.
+ * A difference makes the whole file untrusted.
+ *
+ *	truncate, write, cp, rsync --inplace	size or mtime
+ *	fallocate, holes (`criu dedup`)		mtime, though the bytes may be no worse
+ *	a mapping that is written to		mtime, when a page is written to for the first
+ *						time, or the first after it was written back
+ *	touch					mtime: taken for a write
+ *	rename over the name, unlink		nothing: we hold the file, not the name
+ *	chmod, chown, link, reading, dedupe	nothing (ctime, atime): rightly
+ *	file system gone, disk broken		EFAULT or EIO of the call that reads
+ *
+ * Two writes within a tick of the clock have the same mtime, so pages_open() waits until the tick
+ * of mtime is over (10 ms at most, and only for a file that was written to just then; 2 s where
+ * the file system counts seconds): what is written from then on shows.
+ *
+ * Not seen: a writer who puts mtime back with utimensat(2) before anybody looks; one who had
+ * written to a page by a mapping before pages_open(), and writes to that page again; changes on a
+ * network file system that this machine has not heard of yet; and, where a piece is used by its
+ * address, what is written in the microseconds between the check and the copy.
+ *
+ * The end of a file that was cut raises SIGBUS in who touches it; so piece.bytes is for system
+ * calls only (write, UFFDIO_COPY, process_vm_writev, which answer EFAULT), or use pread() on
+ * piece.fd.  No other image is mapped: they are read once, as a whole (image.c).
  */
 #ifndef CRIU_LAZY_IMAGES_PAGES_H
 #define CRIU_LAZY_IMAGES_PAGES_H
@@ -83,6 +107,19 @@ const struct pagemap *pages_level(const struct pages *pages, size_t level);
  * link that leads nowhere: then the pages behind it are lost, which is not the same as "no parent".
  */
 int pages_open_parent(int dirfd, int *ret, struct err *err);
+
+/*
+ * Has the file that the piece is of stayed as it was when it was opened?  -EPROTO: no, and the
+ * error names it.  Cost: one fstat(2).
+ */
+int pages_check(const struct pages *pages, const struct pages_piece *piece, struct err *err);
+
+/*
+ * From now on the descriptors belong to somebody else: pages_close() unmaps and frees, and closes
+ * none.  For processes that share one table of descriptors but not their memory: what one of them
+ * closes is closed for all, and its number may be another file's by then.
+ */
+void pages_lend(struct pages *pages);
 
 /* NULL is fine. */
 void pages_close(struct pages *pages);

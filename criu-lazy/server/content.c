@@ -13,7 +13,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 struct process {
@@ -143,28 +142,6 @@ static const struct pages *find_process(const struct content *content, uint64_t 
 	return p ? p->pages : NULL;
 }
 
-/* The file may have been cut after it was opened. */
-static int check_length(struct pages_piece *piece, uint64_t pid, uint64_t vaddr, struct err *err)
-{
-	struct stat st;
-	uint64_t left;
-
-	if (fstat(piece->fd, &st) < 0)
-		return err_set(err, EIO, "stat of a pages file of process %llu",
-		               (unsigned long long)pid);
-	left = (uint64_t)st.st_size > piece->offset
-	               ? ((uint64_t)st.st_size - piece->offset) >> PAGE_SHIFT
-	               : 0;
-	if (!left)
-		return err_set(err, EIO,
-		               "a pages file was cut short: %llu bytes, page 0x%llx of process "
-		               "%llu is at %llu",
-		               (unsigned long long)st.st_size, (unsigned long long)vaddr,
-		               (unsigned long long)pid, (unsigned long long)piece->offset);
-	piece->nr_pages = min_u64(piece->nr_pages, left);
-	return 0;
-}
-
 int content_find(const struct content *content, uint64_t pid, uint64_t vaddr, uint64_t nr_pages,
                  struct pages_piece *ret, struct err *err)
 {
@@ -180,10 +157,13 @@ int content_find(const struct content *content, uint64_t pid, uint64_t vaddr, ui
 	if (ret->kind != PAGES_HERE)
 		return err_set(err, ENOENT, "page 0x%llx of process %llu is not in these images",
 		               (unsigned long long)vaddr, (unsigned long long)pid);
-	return check_length(ret, pid, vaddr, err);
+	r = pages_check(pages, ret, err);
+	return r < 0 ? err_wrap(err, "page 0x%llx of process %llu", (unsigned long long)vaddr,
+	                        (unsigned long long)pid)
+	             : 0;
 }
 
-/* As many whole pages of the piece as the file has. */
+/* As many whole pages of the piece as can be read. */
 static int64_t read_piece(const struct pages_piece *piece, uint8_t *buf, struct err *err)
 {
 	uint64_t len = piece->nr_pages << PAGE_SHIFT, done = 0;
@@ -220,6 +200,9 @@ int64_t content_read(const struct content *content, uint64_t pid, uint64_t vaddr
 
 		if (got == 0)
 			got = read_piece(&piece, to, why);
+		/* Once more: who writes has changed mtime before the bytes, so these are good. */
+		if (got > 0 && pages_check(find_process(content, pid), &piece, why) < 0)
+			got = -EPROTO;
 		if (got < 0)
 			return done ? (int64_t)done : got;
 		done += (uint64_t)got;

@@ -26,16 +26,17 @@ uint64_t content_nr_pages(const struct content *content); /* parents' included *
 uint64_t content_identity(const struct content *content); /* images/identity.h */
 
 /*
- * Where the bytes at vaddr are, as far as they lie in one stretch of one file and are whole pages
- * of the file as it is now: piece->kind is PAGES_HERE.  -ENOENT: no such process, or it has no such
- * page; -EIO: the file was cut short; -EPROTO: the images contradict each other.
+ * Where the bytes at vaddr are, as far as they lie in one stretch of one file: piece->kind is
+ * PAGES_HERE.  -ENOENT: no such process, or it has no such page; -EPROTO: the images contradict
+ * each other, or the file was changed since it was opened.
  */
 int content_find(const struct content *content, uint64_t pid, uint64_t vaddr, uint64_t nr_pages,
                  struct pages_piece *ret, struct err *err);
 
 /*
  * Read up to nr_pages whole pages at vaddr into buf, from as many pieces as needed.  Returns how
- * many (> 0), or an error as above about the first.
+ * many (> 0), or an error as above about the first; -EIO: it cannot be read.  What is returned is
+ * what the file held when it was opened: it is looked at again after reading.
  */
 int64_t content_read(const struct content *content, uint64_t pid, uint64_t vaddr, uint64_t nr_pages,
                      void *buf, struct err *err);

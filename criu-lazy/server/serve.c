@@ -4,8 +4,14 @@
  *
  * A reply is promised by its header, and the protocol has no way to say "no": so everything that
  * can be known is looked at before the header goes out, and a client that asks for what is not
- * there is dropped.  Few pages, as for a fault, go out with their header in one piece; many are
- * sent from the page cache by the kernel.
+ * there is dropped.  Few pages, as for a fault, go out with their header in one piece; many in
+ * portions behind it.
+ *
+ * Not by sendfile(2), though that is a third faster where the network is the loopback: what it puts
+ * on its way is not the bytes but the pages of the page cache, and who writes to the file while
+ * they wait in a socket changes what the client gets.  A portion is read, the file is looked at
+ * again, and then it is sent; if the file was changed the client is dropped with the answer
+ * incomplete.
  */
 #include "criu-lazy/base/err.h"
 #include "criu-lazy/base/page.h"
@@ -18,9 +24,11 @@
 
 #include <errno.h>
 
-/* So many are copied into one packet with their header.  (On the stack of a connection's thread.)
- */
-enum { FEW_PAGES = 8 };
+/* On the stack of a connection's thread. */
+enum {
+	FEW_PAGES = 8, /* are copied into one packet with their header */
+	PORTION = 16, /* pages */
+};
 
 static int send_few(struct conn *conn, struct ps_header *reply, struct err *err)
 {
@@ -39,9 +47,10 @@ static int send_few(struct conn *conn, struct ps_header *reply, struct err *err)
 
 static int send_many(struct conn *conn, struct ps_header *reply, struct err *err)
 {
-	uint8_t head[PS_HEADER_MAX];
+	uint8_t head[PS_HEADER_MAX], buf[PORTION * PAGE_SIZE];
 	struct pages_piece piece;
-	uint64_t sent;
+	uint64_t done = 0;
+	int64_t nr;
 	int r;
 
 	r = content_find(conn->options->content, reply->dst_id, reply->vaddr, reply->nr_pages,
@@ -50,10 +59,16 @@ static int send_many(struct conn *conn, struct ps_header *reply, struct err *err
 		return r;
 	reply->nr_pages = piece.nr_pages;
 	r = conn_send(conn, head, ps_encode(conn->layout, reply, head), err);
-	if (r < 0)
-		return r;
-	return stream_send_file(conn->stream, piece.fd, piece.offset, piece.nr_pages << PAGE_SHIFT,
-	                        CONN_SEND_NS, &sent, err);
+	while (r == 0 && done < piece.nr_pages) {
+		nr = content_read(conn->options->content, reply->dst_id,
+		                  reply->vaddr + (done << PAGE_SHIFT),
+		                  min_u64(PORTION, piece.nr_pages - done), buf, err);
+		if (nr < 0)
+			return (int)nr;
+		r = conn_send(conn, buf, (size_t)nr << PAGE_SHIFT, err);
+		done += (uint64_t)nr;
+	}
+	return r;
 }
 
 static int answer(struct conn *conn, const struct ps_header *get, struct err *err)

@@ -3,6 +3,12 @@
  * Pages of a local image directory: the pages files are mapped, and the kernel copies from the page
  * cache straight into the restored process.  What is asked for soon is read ahead without waiting,
  * so that a copy seldom waits for a disk.
+ *
+ * Each fetch makes sure that the pages file is what it was when it was opened (images/pages.h tells
+ * what that sees and what not): of a file that was written to, or cut, every page that is still
+ * missing is lost.  The check is of the moment of the fetch.  What is changed between that and the
+ * end of the copy, some ten microseconds for a chunk, is noticed by the next fetch, but that chunk
+ * has arrived by then.
  */
 #include "criu-lazy/base/err.h"
 #include "criu-lazy/base/page.h"
@@ -12,36 +18,11 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 
 struct image_source {
 	struct source source;
 	struct pages *pages;
 };
-
-/*
- * Was the file cut short after it was opened?  What is gone as a whole page the kernel refuses to
- * copy, but of a page that is cut in the middle the rest reads as zeros.
- */
-static int check_length(struct pages_piece *piece, uint64_t img, struct err *err)
-{
-	struct stat st;
-	uint64_t left;
-
-	if (fstat(piece->fd, &st) < 0)
-		return err_set(err, errno, "stat of the pages file");
-	left = (uint64_t)st.st_size > piece->offset
-	               ? ((uint64_t)st.st_size - piece->offset) >> PAGE_SHIFT
-	               : 0;
-	if (!left)
-		return err_set(err, EIO,
-		               "the pages file was cut short: %llu bytes, page 0x%llx is "
-		               "at %llu",
-		               (unsigned long long)st.st_size, (unsigned long long)img,
-		               (unsigned long long)piece->offset);
-	piece->nr_pages = min_u64(piece->nr_pages, left);
-	return 0;
-}
 
 static enum source_answer fetch(struct source *s, struct source_request *request,
                                 struct source_bytes *ret, struct err *err)
@@ -56,7 +37,7 @@ static enum source_answer fetch(struct source *s, struct source_request *request
 		        (unsigned long long)request->img);
 		return SOURCE_LOST;
 	}
-	if (check_length(&piece, request->img, err) < 0)
+	if (pages_check(image->pages, &piece, err) < 0)
 		return SOURCE_LOST;
 	ret->bytes = piece.bytes;
 	ret->nr_pages = piece.nr_pages;
@@ -85,6 +66,11 @@ static void expect(struct source *s, uint64_t img, uint64_t nr_pages)
 	}
 }
 
+static void lend(struct source *s)
+{
+	pages_lend(((struct image_source *)s)->pages);
+}
+
 static void image_close(struct source *s)
 {
 	struct image_source *image = (struct image_source *)s;
@@ -97,6 +83,7 @@ static const struct source_ops ops = {
 	.name = "image",
 	.fetch = fetch,
 	.expect = expect,
+	.lend = lend,
 	.close = image_close,
 };
 

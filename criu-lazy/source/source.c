@@ -68,6 +68,13 @@ bool source_is_dear(const struct source *s)
 	return false;
 }
 
+void source_lend(struct source *s)
+{
+	for (; s; s = s->next)
+		if (s->ops->lend)
+			s->ops->lend(s);
+}
+
 struct source *source_share(struct source *s)
 {
 	s->nr_owners++;

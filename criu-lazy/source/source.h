@@ -62,6 +62,7 @@ struct source_ops {
 	void (*expect)(struct source *s, uint64_t img, uint64_t nr_pages);
 	int64_t (*deadline)(const struct source *s);
 	void (*run)(struct source *s, int64_t now);
+	void (*lend)(struct source *s);
 	/* Required. */
 	void (*close)(struct source *s);
 };
@@ -91,6 +92,13 @@ void source_run(struct source *s, int64_t now);
 
 /* Is it, or one behind it, dear? */
 bool source_is_dear(const struct source *s);
+
+/*
+ * From now on the descriptors of the source, and of those behind it, belong to somebody else:
+ * source_close() closes none.  For a process that shares its table of descriptors with one that
+ * goes on using them.  (Those of a remote belong to the remote: remote_resume().)
+ */
+void source_lend(struct source *s);
 
 struct source *source_share(struct source *s);
 

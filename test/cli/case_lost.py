@@ -61,12 +61,13 @@ def no_descriptor_for_a_child(t):
     "no descriptor left when the program forks: the fork waits, and no page turns to zeros"
     helper, (task,) = restore(t, "--background", "off")
     t.check(task.touch(0), "a page is wrong")
-    before = resource.prlimit(helper.p.pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(helper.p.pid, resource.RLIMIT_NOFILE, (3, before[1]))
+    worker = helper.worker()
+    before = resource.prlimit(worker, resource.RLIMIT_NOFILE)
+    resource.prlimit(worker, resource.RLIMIT_NOFILE, (3, before[1]))
     task.start_touching(peer.FORK)
     t.check(task.waits(0.5) and helper.alive(), "the fork went on without its helper")
     t.check("reading userfaultfd" in helper.log(), helper.log())
-    resource.prlimit(helper.p.pid, resource.RLIMIT_NOFILE, before)
+    resource.prlimit(worker, resource.RLIMIT_NOFILE, before)
     t.check(task.answer(), "the fork did not end")
     t.check(task.all_right(), "a page is wrong")
     helper.ends(0)
@@ -239,8 +240,6 @@ def truncated_in_use(t):
         helper, (task,) = restore(t, "--background", "off")
         t.check(task.touch(0), "a page is wrong")
         os.truncate(t.path("img", "pages-1.img"), size)
-        if size > 3 * PAGE:
-            t.check(task.touch(3), "a page that is still there is wrong")
         t.check(task.touch(9) is None, "the touch of a lost page was answered")
         t.check(task.ended() == -signal.SIGKILL, f"the task's status is {task.status}")
         helper.ends(1, rf"pid 1000: page 0x{BASE + 9 * PAGE:x} .* is lost: ")
@@ -266,7 +265,7 @@ def truncated_before_background(t):
     os.truncate(t.path("img", "pages-1.img"), 5 * PAGE)
     sock.sendall(peer.FINISHED)
     t.check(task.ended() == -signal.SIGKILL, f"the task's status is {task.status}")
-    helper.ends(1, rf"pid 1000: page 0x{BASE + 5 * PAGE:x} .* is lost: ")
+    helper.ends(1, r"pid 1000: page .* is lost: pages-1.img was changed while it was in use")
 
 
 @case

@@ -343,7 +343,7 @@ def served(s):
 
 @case
 def server_truncated(t):
-    "a pages file that is cut while it is served: no half answers, what is there is still served"
+    "a pages file that is cut while it is served: no half answers, and nothing of it any more"
     t.images()
     pages_file = os.path.join(t.img, "pages-1.img")
     for layout in LAYOUTS:
@@ -354,14 +354,10 @@ def server_truncated(t):
         early = s.connect()
         early.fetch(layout, PID, BASE)
         os.truncate(pages_file, 10 * PAGE + 100)
-        t.check(early.get(layout, PID, BASE, 16).reply(layout, PID, BASE, 10) == pages(0, 10),
-                "pages before the cut")
-        t.check(early.get(layout, PID, BASE + 8 * PAGE, 4).reply(
-            layout, PID, BASE + 8 * PAGE, 2) == pages(8, 2), "two pages before the cut")
-        for nr in (1, 6):
+        for first, nr in ((0, 16), (8, 4), (8, 1), (10, 1), (10, 6)):
             c = s.connect()
-            c.get(layout, PID, BASE + 10 * PAGE, nr)
-            s.drops(c, "cut short")
+            c.get(layout, PID, BASE + first * PAGE, nr)
+            s.drops(c, "pages-1.img was changed while it was in use .*: it was cut short")
         early.bye(layout)
         s.term().ends_after(0)
 

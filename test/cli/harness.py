@@ -75,6 +75,13 @@ class Helper:
     def alive(self):
         return self.p.poll() is None
 
+    def worker(self):
+        """The guardian's only child: the pid, or None when there is none at present."""
+        path = f"/proc/{self.p.pid}/task/{self.p.pid}/children"
+        with open(path, encoding="ascii") as f:
+            children = f.read().split()
+        return int(children[0]) if children else None
+
     def ends(self, status, pattern=None):
         """Ends with this status, and, if there is a pattern, exactly one error line like it."""
         try:

@@ -455,6 +455,36 @@ static void truncated_afterwards(void **state)
 	pages_close(pages);
 }
 
+/* One file of a chain was written to: what is in the others is as good as before. */
+static void parent_changed(void **state)
+{
+	static const uint8_t bytes[PAGE_SIZE];
+	struct dir *dir = *state;
+	int zero = open_level_dir(dir, 0), one = open_level_dir(dir, 1), fd;
+	struct pages_piece piece[2];
+	struct pages *pages;
+	struct pages_writer *w;
+	struct err err = {0};
+
+	write_run(zero, PID, 1, base, 1, PE_PRESENT, bytes);
+	assert_int_equal(pages_writer_open(one, PID, 1, COUNT_BOTH, &w, &err), 0);
+	assert_int_equal(pages_writer_add(w, base, 1, PE_PARENT, NULL, &err), 0);
+	assert_int_equal(pages_writer_add(w, base + PAGE_SIZE, 1, PE_PRESENT, bytes, &err), 0);
+	assert_int_equal(pages_writer_close(w, &err), 0);
+	assert_int_equal(pages_open(one, PID, &pages, &err), 0);
+	for (uint64_t i = 0; i < 2; i++) {
+		assert_int_equal(pages_lookup(pages, base + i * PAGE_SIZE, 1, &piece[i], &err), 0);
+		assert_int_equal(piece[i].level, 1 - i);
+		assert_int_equal(pages_check(pages, &piece[i], &err), 0);
+	}
+	fd = openat(zero, "pages-1.img", O_WRONLY | O_CLOEXEC);
+	assert_int_equal(pwrite(fd, bytes, 1, 0), 1);
+	assert_failed(pages_check(pages, &piece[0], &err), EPROTO, &err, "/0): it was written to");
+	assert_int_equal(pages_check(pages, &piece[1], &err), 0);
+	close(fd), close(zero), close(one);
+	pages_close(pages);
+}
+
 /* As deep as is allowed, and one more; the bottom has the page. */
 static void deep_chain(void **state)
 {
@@ -491,7 +521,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(random_chains), TEST(parent_without_process), TEST(bad_links),
 		TEST(bad_files),     TEST(bad_questions),          TEST(shared_pages_file),
-		TEST(huge_run),      TEST(truncated_afterwards),   TEST(deep_chain),
+		TEST(huge_run),      TEST(truncated_afterwards),   TEST(parent_changed),
+		TEST(deep_chain),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

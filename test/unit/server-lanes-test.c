@@ -341,20 +341,31 @@ static void test_miss(void **state)
 	h.vaddr = WORLD_AT + (WORLD_HALF << PAGE_SHIFT); /* the hole */
 	say_header(c, &h);
 	hear_miss(c, &h, ENOENT);
-	/* Cut in the middle of page 10. */
-	{
-		int fd = openat(world->dir->fd, "pages-1.img", O_WRONLY | O_CLOEXEC);
+	say_bye(c);
+}
 
-		assert_int_equal(ftruncate(fd, 10 * (off_t)PAGE_SIZE + 5), 0);
-		close(fd);
-	}
+/* A file that was written to, or cut, is not what it was: no page of it is sent. */
+static void test_changed(void **state)
+{
+	struct world *world = *state;
+	struct caller *c = call_lane(world, LANE_URGENT, 0);
+	int fd = openat(world->dir->fd, "pages-1.img", O_WRONLY | O_CLOEXEC);
+	struct lanes_header h;
+
 	say_fetch(c, 6, 8, 5);
-	assert_int_equal(hear_data(c, 6, 8, 5).nr, 2);
-	h = fetch_of(7, 10, 1);
-	say_header(c, &h);
-	hear_miss(c, &h, EIO);
-	say_fetch(c, 8, 0, 10);
-	assert_int_equal(hear_data(c, 8, 0, 10).nr, 10);
+	assert_int_equal(hear_data(c, 6, 8, 5).nr, 5);
+	for (unsigned i = 0; i < 2; i++) {
+		if (i == 0)
+			assert_int_equal(pwrite(fd, "x", 1, 10 * (off_t)PAGE_SIZE), 1);
+		else /* in the middle of page 10 */
+			assert_int_equal(ftruncate(fd, 10 * (off_t)PAGE_SIZE + 5), 0);
+		for (uint64_t page = 8; page < 12; page++) {
+			h = fetch_of(7, page, 2);
+			say_header(c, &h);
+			hear_miss(c, &h, EIO);
+		}
+	}
+	close(fd);
 	say_bye(c);
 }
 
@@ -459,8 +470,9 @@ int main(void)
 		SERVER_TEST(test_damaged),     SERVER_TEST(test_refused),
 		SERVER_TEST(test_fetch),       SERVER_TEST(test_pipelined),
 		SERVER_TEST(test_compression), SERVER_TEST(test_all),
-		SERVER_TEST(test_miss),        SERVER_TEST(test_wrong_fetch),
-		SERVER_TEST(test_ping),        SERVER_TEST(test_asking),
+		SERVER_TEST(test_miss),        SERVER_TEST(test_changed),
+		SERVER_TEST(test_wrong_fetch), SERVER_TEST(test_ping),
+		SERVER_TEST(test_asking),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,6 +11,10 @@
 #include "test/unit/images-dir.h"
 #include "test/unit/patience.h"
 
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+
 enum { PID = 7 };
 
 static const uint64_t base = UINT64_C(0x7f0000000000);
@@ -19,17 +23,12 @@ static const uint64_t base = UINT64_C(0x7f0000000000);
  * The image: pages 0-7 in one run, 8-9 not there, 10-11 said to be elsewhere, 12-15 present again.
  * Page n is full of the byte n + 1.
  */
-static int setup(void **state)
+static int write_image(const struct dir *dir)
 {
 	static uint8_t bytes[16 * PAGE_SIZE];
 	struct pages_writer *w = NULL;
-	struct dir *dir;
 	int r;
 
-	alarm(PATIENCE);
-	if (dir_setup(state) < 0)
-		return -1;
-	dir = *state;
 	for (size_t i = 0; i < 16; i++)
 		memset(bytes + i * PAGE_SIZE, (int)i + 1, PAGE_SIZE);
 	r = pages_writer_open(dir->fd, PID, 1, COUNT_BOTH, &w, NULL);
@@ -43,6 +42,12 @@ static int setup(void **state)
 	if (pages_writer_close(w, NULL) < 0)
 		return -1;
 	return r;
+}
+
+static int setup(void **state)
+{
+	alarm(PATIENCE);
+	return dir_setup(state) < 0 ? -1 : write_image(*state);
 }
 
 #define IN_DIR(name) cmocka_unit_test_setup_teardown(name, setup, dir_teardown)
@@ -183,6 +188,215 @@ static void test_image_expect(void **state)
 	source_run(s, INT64_MAX - 1);
 	assert_int_equal(a.nr_done, 1);
 	source_close(s);
+}
+
+/* What is done to a pages file while it is in use, and what is then said of it. */
+struct change {
+	const char *said; /* NULL: it is as good as before */
+	void (*make)(const struct dir *dir, int fd);
+};
+
+static void cut_all(const struct dir *dir, int fd)
+{
+	(void)dir;
+	assert_int_equal(ftruncate(fd, 0), 0);
+}
+
+static void cut_within_a_page(const struct dir *dir, int fd)
+{
+	(void)dir;
+	assert_int_equal(ftruncate(fd, 9 * PAGE_SIZE + 100), 0);
+}
+
+static void overwrite(const struct dir *dir, int fd)
+{
+	(void)dir;
+	assert_int_equal(pwrite(fd, "x", 1, 11 * PAGE_SIZE), 1);
+}
+
+static void overwrite_by_the_same(const struct dir *dir, int fd)
+{
+	(void)dir;
+	assert_int_equal(pwrite(fd, "\1", 1, 0), 1); /* nobody can tell by looking at the time */
+}
+
+static void append(const struct dir *dir, int fd)
+{
+	(void)dir;
+	assert_int_equal(pwrite(fd, "x", 1, 12 * PAGE_SIZE), 1);
+}
+
+static void write_mapped(const struct dir *dir, int fd)
+{
+	char *p = mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	(void)dir;
+	assert_true(p != MAP_FAILED);
+	*p = 'x';
+	munmap(p, PAGE_SIZE);
+}
+
+static void replace(const struct dir *dir, int fd)
+{
+	(void)fd;
+	PUT(dir->fd, "new", 1, 2, 3);
+	assert_int_equal(renameat(dir->fd, "new", dir->fd, "pages-1.img"), 0);
+}
+
+static void remove_it(const struct dir *dir, int fd)
+{
+	(void)fd;
+	assert_int_equal(unlinkat(dir->fd, "pages-1.img", 0), 0);
+}
+
+static void change_mode(const struct dir *dir, int fd)
+{
+	(void)dir;
+	assert_int_equal(fchmod(fd, 0400), 0);
+}
+
+static void read_it(const struct dir *dir, int fd)
+{
+	char byte;
+
+	(void)dir;
+	assert_int_equal(pread(fd, &byte, 1, 0), 1);
+}
+
+static void test_changed(void **state)
+{
+	static const struct change changes[] = {
+		{"it was cut short", cut_all},
+		{"it was cut short", cut_within_a_page},
+		{"it was written to", overwrite},
+		{"it was written to", overwrite_by_the_same},
+		{"it has grown", append},
+		{"it was written to", write_mapped},
+		{NULL, replace},
+		{NULL, remove_it},
+		{NULL, change_mode},
+		{NULL, read_it},
+	};
+	const struct dir *dir = *state;
+
+	for (size_t i = 0; i < sizeof(changes) / sizeof(*changes); i++) {
+		const struct change *c = &changes[i];
+		struct source *s;
+		struct asked a = {0};
+		int fd;
+
+		unlinkat(dir->fd, "pages-1.img", 0);
+		write_image(dir); /* at once before it is opened: hardly older than the change */
+		s = stack(dir, NULL);
+		fd = openat(dir->fd, "pages-1.img", O_RDWR | O_CLOEXEC);
+		assert_int_equal(ask(s, &a, 4, 1), SOURCE_HERE);
+		c->make(dir, fd);
+		for (uint64_t page = 0; page < 8; page++) {
+			assert_int_equal(ask(s, &a, page, 1), c->said ? SOURCE_LOST : SOURCE_HERE);
+			if (c->said) {
+				assert_non_null(strstr(a.text, "pages-1.img was changed while it "
+				                               "was in use (/tmp/"));
+				assert_non_null(strstr(a.text, c->said));
+			}
+		}
+		source_expect(s, base, 16); /* over what is not there any more: no SIGBUS */
+		close(fd);
+		source_close(s);
+	}
+}
+
+/* Written, opened, written again, all within a tick of the clock, if the machine is quick. */
+static void test_changed_at_once(void **state)
+{
+	const struct dir *dir = *state;
+	int fd = openat(dir->fd, "pages-1.img", O_RDWR | O_CLOEXEC);
+
+	for (unsigned i = 0; i < 30; i++) {
+		struct asked a = {0};
+		struct source *s;
+
+		overwrite_by_the_same(dir, fd);
+		s = stack(dir, NULL);
+		overwrite_by_the_same(dir, fd);
+		assert_int_equal(ask(s, &a, 0, 1), SOURCE_LOST);
+		source_close(s);
+	}
+	close(fd);
+}
+
+/* A file system that counts seconds: what it says of a file that was written to just now. */
+static void test_changed_within_a_second(void **state)
+{
+	const struct dir *dir = *state;
+	int fd = openat(dir->fd, "pages-1.img", O_RDWR | O_CLOEXEC);
+	struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}};
+	struct timespec before, after;
+	struct source *s;
+
+	clock_gettime(CLOCK_REALTIME, &before);
+	times[1].tv_sec = before.tv_sec;
+	assert_int_equal(futimens(fd, times), 0);
+	s = stack(dir, NULL);
+	clock_gettime(CLOCK_REALTIME, &after);
+	assert_true(after.tv_sec >= before.tv_sec + 2);
+	source_close(s);
+	close(fd);
+}
+
+/* Hundreds of years ago, or to come: nobody waits for that. */
+static void test_strange_times(void **state)
+{
+	static const int64_t seconds[] = {0, 1, INT32_MAX, UINT32_MAX, INT64_C(0x37fffffff)};
+	const struct dir *dir = *state;
+	int fd = openat(dir->fd, "pages-1.img", O_RDWR | O_CLOEXEC);
+
+	for (size_t i = 0; i < sizeof(seconds) / sizeof(*seconds); i++) {
+		struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = seconds[i]}};
+		struct asked a = {0};
+		struct source *s;
+
+		assert_int_equal(futimens(fd, times), 0);
+		s = stack(dir, NULL);
+		assert_int_equal(ask(s, &a, 0, 1), SOURCE_HERE);
+		source_close(s);
+	}
+	close(fd);
+}
+
+/* --- descriptors that are somebody else's ---------------------------------------------------- */
+
+static int pages_fd(const struct dir *dir)
+{
+	struct stat want, st;
+
+	assert_int_equal(fstatat(dir->fd, "pages-1.img", &want, 0), 0);
+	for (int fd = 3; fd < 100; fd++)
+		if (fstat(fd, &st) == 0 && st.st_dev == want.st_dev && st.st_ino == want.st_ino)
+			return fd;
+	return -1;
+}
+
+static void test_lend(void **state)
+{
+	const struct dir *dir = *state;
+	struct source *s = stack(dir, "short=4", "delay=1", NULL);
+	struct asked a = {0};
+	int fd = pages_fd(dir);
+
+	assert_true(fd >= 0);
+	source_close(s);
+	assert_int_equal(pages_fd(dir), -1); /* its own it closes */
+	s = stack(dir, "short=4", "delay=1", NULL);
+	fd = pages_fd(dir);
+	source_lend(s);
+	source_lend(s); /* twice is once */
+	assert_int_equal(ask(s, &a, 0, 8), SOURCE_LATER); /* and it works as before */
+	source_run(s, a.request.due);
+	assert_int_equal(a.nr_pages, 4);
+	source_close(s);
+	assert_int_equal(pages_fd(dir), fd);
+	close(fd);
+	source_lend(NULL);
 }
 
 /* --- filters --------------------------------------------------------------------------------- */
@@ -490,6 +704,11 @@ int main(void)
 		IN_DIR(test_image),
 		IN_DIR(test_image_has_no_content),
 		IN_DIR(test_image_expect),
+		IN_DIR(test_changed),
+		IN_DIR(test_changed_at_once),
+		IN_DIR(test_changed_within_a_second),
+		IN_DIR(test_strange_times),
+		IN_DIR(test_lend),
 		IN_DIR(test_short),
 		IN_DIR(test_lose),
 		IN_DIR(test_delay),
