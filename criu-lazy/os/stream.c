@@ -51,7 +51,8 @@ static int plain_bye(struct stream *s)
 
 static void plain_free(struct stream *s)
 {
-	close(s->fd);
+	if (s->fd >= 0)
+		close(s->fd);
 	free(s);
 }
 
@@ -125,6 +126,12 @@ void stream_free(struct stream *s)
 {
 	if (s)
 		s->ops->free(s);
+}
+
+void stream_forget(struct stream *s)
+{
+	s->fd = -1;
+	s->ops->free(s);
 }
 
 /* --- waiting ---------------------------------------------------------------------------------- */

@@ -85,4 +85,7 @@ void stream_bye(struct stream *s);
 /* NULL is fine. */
 void stream_free(struct stream *s);
 
+/* Free the stream without a word to the peer, and leave its descriptor open. */
+void stream_forget(struct stream *s);
+
 #endif

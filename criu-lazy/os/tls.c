@@ -17,6 +17,7 @@
 
 #include <assert.h>
 #include <fcntl.h>
+#include <gnutls/crypto.h>
 #include <gnutls/gnutls.h>
 #include <limits.h>
 #include <poll.h>
@@ -61,6 +62,11 @@ int tls_new(const struct tls_options *options, struct tls **ret, struct err *err
 	}
 	*ret = tls;
 	return 0;
+}
+
+void tls_after_clone(void)
+{
+	gnutls_rnd_refresh();
 }
 
 void tls_free(struct tls *tls)
@@ -196,7 +202,8 @@ static int tls_bye(struct stream *s)
 static void tls_stream_free(struct stream *s)
 {
 	gnutls_deinit(of(s)->session);
-	close(s->fd);
+	if (s->fd >= 0)
+		close(s->fd);
 	free(of(s));
 }
 

@@ -32,6 +32,12 @@ struct tls_options {
 /* Read certificates and keys; every error names the file.  May be shared by threads. */
 int tls_new(const struct tls_options *options, struct tls **ret, struct err *err);
 
+/*
+ * In a child that was made by a bare clone(2): GnuTLS learns of fork(3) only, and without this two
+ * such children draw the same random numbers, and so the same keys (seen with 3.7.9).
+ */
+void tls_after_clone(void);
+
 /* NULL is fine.  No stream of it may be left. */
 void tls_free(struct tls *tls);
 

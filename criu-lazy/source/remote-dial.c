@@ -19,10 +19,13 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/socket.h>
 
 enum { KEEPALIVE_IDLE = 15 /* seconds */ };
 
 static const int64_t BREAK_OFF_TIME = 1 * NSEC_PER_SEC;
+
+static const uint8_t half_a_header[8];
 
 struct dial {
 	const struct remote_options *options;
@@ -234,9 +237,35 @@ static int speak(struct dial *d, enum dial_how how, struct err *err)
 
 void remote_break_off(struct stream *stream)
 {
-	static const uint8_t half_a_header[8];
-
 	stream_write_full(stream, half_a_header, sizeof(half_a_header), BREAK_OFF_TIME, NULL);
+}
+
+/*
+ * With TLS these bytes are no record: the peer takes the connection for broken, which is what we
+ * want.  To encrypt by a state that another process has gone on with would be worse than useless,
+ * as it would use the same nonces again.
+ */
+void remote_break_off_socket(int fd)
+{
+	int64_t until = clock_now() + BREAK_OFF_TIME;
+	size_t done = 0;
+
+	while (done < sizeof(half_a_header)) {
+		struct pollfd pfd = {.fd = fd, .events = POLLOUT};
+		int64_t left = (until - clock_now()) / NSEC_PER_MSEC;
+		ssize_t n = send(fd, half_a_header + done, sizeof(half_a_header) - done,
+		                 MSG_DONTWAIT | MSG_NOSIGNAL);
+
+		if (n > 0)
+			done += (size_t)n;
+		else if (n < 0 && errno == EINTR)
+			continue;
+		else if (n < 0 && errno != EAGAIN)
+			break;
+		else if (left <= 0 || poll(&pfd, 1, (int)left) == 0)
+			break;
+	}
+	shutdown(fd, SHUT_WR);
 }
 
 int remote_dial(const struct remote_options *options, const char *name, enum dial_how how,

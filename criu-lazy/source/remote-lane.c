@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 /* --- life ------------------------------------------------------------------------------------ */
 
@@ -32,6 +33,29 @@ void lane_free(struct lane *lane)
 	if (lane->unpacked)
 		munmap(lane->unpacked, REMOTE_PIECE * PAGE_SIZE);
 	free(lane);
+}
+
+static struct file_id file_id(int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return (struct file_id){0};
+	return (struct file_id){.dev = st.st_dev, .ino = st.st_ino};
+}
+
+bool lane_has_its_file(const struct lane *lane)
+{
+	struct file_id now = file_id(stream_fd(lane->stream));
+
+	return now.ino && now.dev == lane->file.dev && now.ino == lane->file.ino;
+}
+
+void lane_forget(struct lane *lane)
+{
+	lane->remote->lane[lane->index] = NULL;
+	stream_forget(lane->stream);
+	lane_free(lane);
 }
 
 static void lane_ready(struct watch *w, uint32_t events)
@@ -78,6 +102,7 @@ int lane_new(struct remote *r, const struct dialled *dialled, struct err *err)
 	lane->index = dialled->index;
 	lane->ours = dialled->ours;
 	lane->stream = dialled->stream;
+	lane->file = file_id(stream_fd(lane->stream));
 	lane->plain = stream_is_plain(lane->stream);
 	lane->up_since = lane->quiet_since = clock_now();
 	TAILQ_INIT(&lane->sent);

@@ -15,6 +15,7 @@
 #include "criu-lazy/os/stream.h"
 #include "criu-lazy/source/remote-parts.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
@@ -283,10 +284,50 @@ static void timer_ready(struct watch *w, uint32_t events)
 		remote_timer(r, at);
 }
 
+static void no_more(struct remote *r, const char *why)
+{
+	err_set(&r->why, EPROTO, "%s: %s", r->name, why);
+	r->why.code = EIO;
+	r->gave_up = true;
+	remote_tell(r, true, "%s", r->why.text);
+}
+
+void remote_resume(struct remote *r)
+{
+	struct lane *lane;
+
+	assert(!r->ring && !r->dialer);
+	for (unsigned i = 0; i < REMOTE_MAX_LANES; i++) {
+		lane = r->lane[i];
+		if (!lane)
+			continue;
+		if (!r->ours && lane_has_its_file(lane))
+			remote_break_off_socket(stream_fd(lane->stream));
+		lane_forget(lane);
+	}
+	if (r->gave_up)
+		return;
+	err_set(&r->last_loss, EPROTO, "the process that used the connection has died");
+	r->lost_since = r->down_since = clock_now();
+	if (!r->ours)
+		no_more(r, "the process that used the connection has died, and CRIU's servers "
+		           "accept no second one");
+	else if (!can_dial(r))
+		no_more(r, "the process that used the connection has died, and it cannot be "
+		           "connected to again");
+	else
+		remote_tell(r, true,
+		            "%s: the process that used the connection has died; trying "
+		            "again for %.1f seconds",
+		            r->name, (double)r->options.reconnect_timeout / (double)NSEC_PER_SEC);
+}
+
 int remote_link_start(struct remote *r, struct err *err)
 {
 	int result;
 
+	if (r->gave_up) /* by remote_resume(): nothing is asked of anybody any more */
+		return 0;
 	r->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	if (r->timer_fd < 0)
 		return err_set(err, errno, "a timer");
@@ -300,5 +341,7 @@ int remote_link_start(struct remote *r, struct err *err)
 	r->dialer_watch = (struct watch){.ready = dialer_ready};
 	dial_missing(r, true); /* a lane that could not be had at first */
 	remote_timer(r, clock_now() + ping_after(r));
+	if (!any_up(r))
+		remote_timer(r, r->lost_since + r->options.reconnect_timeout);
 	return ring_watch(r->ring, &r->dialer_watch, dialer_fd(r->dialer), POLLIN, err);
 }

@@ -35,6 +35,7 @@
 
 #include <bsd/sys/queue.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 struct stream;
 
@@ -75,6 +76,12 @@ TAILQ_HEAD(ask_list, ask);
 
 /* --- a lane: one connection ------------------------------------------------------------------ */
 
+/* Which file a descriptor stands for, as numbers are used again. */
+struct file_id {
+	dev_t dev;
+	ino_t ino; /* 0: not known */
+};
+
 enum lane_state { LANE_HEADER, LANE_TAIL, LANE_BODY };
 
 struct lane {
@@ -85,6 +92,7 @@ struct lane {
 	bool ours; /* the server speaks lanes */
 	bool plain; /* no TLS */
 	struct stream *stream;
+	struct file_id file; /* of the stream's descriptor */
 	struct ask_list sent;
 	uint64_t asked, answered; /* bytes of pages, ever */
 	int64_t up_since, quiet_since; /* quiet: no byte came, though something was asked for */
@@ -204,6 +212,10 @@ void lane_fail(struct lane *lane, int code, const char *fmt, ...)
 /* Disconnect; the struct goes when the ring has let go of it. */
 void lane_close(struct lane *lane);
 void lane_free(struct lane *lane);
+/* Before the ring knows it: free it, and leave its descriptor open. */
+void lane_forget(struct lane *lane);
+/* Is its descriptor still the one that it was made of? */
+bool lane_has_its_file(const struct lane *lane);
 
 /* remote-answer.c */
 
@@ -233,6 +245,8 @@ int remote_dial(const struct remote_options *options, const char *name, enum dia
 
 /* Half a header: then a dumper of CRIU does not take our leaving for success, and kills nobody. */
 void remote_break_off(struct stream *stream);
+/* The same past the stream, whose state is not known, and then the end. */
+void remote_break_off_socket(int fd);
 
 /* remote-dialer.c */
 

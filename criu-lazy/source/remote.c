@@ -2,6 +2,7 @@
 /* A remote's life, its sources, and its end.  What the parts are: remote-parts.h. */
 #include "criu-lazy/base/clock.h"
 #include "criu-lazy/os/stream.h"
+#include "criu-lazy/os/tls.h"
 #include "criu-lazy/source/remote-parts.h"
 
 #include <assert.h>
@@ -171,6 +172,8 @@ int remote_start(struct remote *r, struct ring *ring, struct err *err)
 {
 	int result;
 
+	if (r->options.tls)
+		tls_after_clone(); /* perhaps */
 	r->ring = ring;
 	result = remote_link_start(r, err);
 	for (unsigned i = 0; i < REMOTE_MAX_LANES && result == 0; i++)

@@ -19,6 +19,11 @@
  * A lost connection is dialled anew, with back-off, by a thread of its own, so that events are
  * read meanwhile; what was in flight is asked for again.  After reconnect_timeout without a
  * connection every request is answered by "lost", and so is each later one.
+ *
+ * Before remote_start() a remote is its sockets and memory, nothing else: threads, the timer and
+ * the descriptors that wake them are made by remote_start(), in the process that calls it.  So a
+ * process may connect, and leave it to a child that shares its descriptors to start; and when that
+ * one has died, to another one, which says remote_resume() first.
  */
 #ifndef CRIU_LAZY_SOURCE_REMOTE_H
 #define CRIU_LAZY_SOURCE_REMOTE_H
@@ -72,6 +77,31 @@ struct remote_stats {
 /* Each step (connecting, TLS, the first answer) may take 10 s. */
 int remote_connect(const struct remote_options *options, struct remote **ret, struct err *err);
 int remote_start(struct remote *remote, struct ring *ring, struct err *err);
+
+/*
+ * Go on where another process has died that had inherited the remote as this one has it: connected,
+ * not started (by a clone with a shared table of descriptors and a memory of its own).  Called
+ * instead of remote_connect(), before remote_start().
+ *
+ * What that one has asked for, how far it has read, and the state of TLS have died with it, so its
+ * connections are of no use.  They are forgotten, without a word, and without closing them: their
+ * numbers may be something else's by now (it may have lost one and closed it).  Whoever owns the
+ * table closes what nobody knows, after this.
+ *
+ *	server of ours (lanes)	remote_start() dials anew, as after a lost connection: at once,
+ *				with back-off, for reconnect_timeout
+ *	ours, by --ps-socket	cannot be dialled: every request is answered "lost"
+ *	server of CRIU		half a header on the old connection, if it is still the same one,
+ *				so that a dumper fails and lets its processes go on, instead of
+ *				taking our leaving for success; every request is answered "lost".
+ *				A second connection is not tried: CRIU's servers accept one for all
+ *				their life, and should a new one stand there, nothing tells whether
+ *				it has the same images
+ *
+ * Not after the other one has begun with remote_end(): then all has arrived, and a dumper must not
+ * be told that it failed.  The caller has to know.
+ */
+void remote_resume(struct remote *remote);
 
 /* More requests than are on their way wait in the remote, where their order does not change any
  * more: about so many bytes have room before that.  0: none has. */
