@@ -98,6 +98,22 @@ void uffd_wake(int fd, uint64_t addr, uint64_t len)
 	ioctl(fd, UFFDIO_WAKE, &range);
 }
 
+void uffd_wake_all(int fd)
+{
+	/* The end of user memory is one of two (with and without 5-level tables); beyond: EINVAL.
+	 */
+	static const uint64_t low = UINT64_C(1) << 16, ends[] = {56, 47};
+	size_t i;
+
+	for (i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
+		struct uffdio_range range = {.start = low,
+		                             .len = (UINT64_C(1) << ends[i]) - PAGE_SIZE - low};
+
+		if (ioctl(fd, UFFDIO_WAKE, &range) == 0)
+			return;
+	}
+}
+
 enum uffd_outcome uffd_registered(int fd, uint64_t addr, uint64_t len)
 {
 	struct uffdio_continue cont = {.range = {page_down(addr), len}};
@@ -137,12 +153,16 @@ int uffd_read(int fd, struct uffd_msg *msgs, size_t max)
 
 bool uffd_is_one(int fd, bool *ret_fixed)
 {
+	struct uffdio_range nobody = {.start = UINT64_C(1) << 16, .len = PAGE_SIZE};
 	char path[64], name[64] = "";
 	int flags = fcntl(fd, F_GETFL);
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	if (flags < 0 || readlink(path, name, sizeof(name) - 1) < 0 ||
 	    strcmp(name, "anon_inode:[userfaultfd]"))
+		return false;
+	/* One without UFFDIO_API refuses every call, and so could not even tell its process's end. */
+	if (ioctl(fd, UFFDIO_WAKE, &nobody) < 0)
 		return false;
 	*ret_fixed = !(flags & O_NONBLOCK);
 	if (*ret_fixed && fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)

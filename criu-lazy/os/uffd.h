@@ -44,6 +44,9 @@ enum uffd_outcome uffd_poison(int fd, uint64_t addr);
 /* Let threads that wait in [addr, addr + len) look again. */
 void uffd_wake(int fd, uint64_t addr, uint64_t len);
 
+/* Everybody who waits for anything: they fault again. */
+void uffd_wake_all(int fd);
+
 /*
  * Is [addr, addr + len) inside one registered mapping?  UFFD_DONE: yes; UFFD_NOWHERE: no, and that
  * is final, since no change is unfinished; UFFD_CHANGING, UFFD_EXITED.  Changes nothing (it is a
@@ -61,8 +64,10 @@ enum uffd_outcome uffd_quiet(int fd);
  */
 int uffd_read(int fd, struct uffd_msg *msgs, size_t max);
 
-/* Is this descriptor a userfaultfd, opened non-blocking as the protocol demands?  *ret_fixed: it
- * was blocking and has been changed. */
+/*
+ * Is this descriptor a userfaultfd that has been set up (UFFDIO_API), and is non-blocking as the
+ * protocol demands?  *ret_fixed: it was blocking and has been changed.
+ */
 bool uffd_is_one(int fd, bool *ret_fixed);
 
 #endif

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <libgen.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -81,29 +82,39 @@ int unixsock_listen(const char *path, struct unixsock *ret, struct err *err)
 	return 0;
 }
 
-void unixsock_close(struct unixsock *sock)
+void unixsock_forget(struct unixsock *sock)
 {
 	struct stat st;
 
-	if (sock->fd < 0)
-		return;
-	if (lstat(sock->path, &st) == 0 && st.st_dev == sock->dev && st.st_ino == sock->ino)
+	if (sock->fd >= 0 && lstat(sock->path, &st) == 0 && st.st_dev == sock->dev &&
+	    st.st_ino == sock->ino)
 		unlink(sock->path);
-	close(sock->fd);
-	close(sock->lock_fd);
 	sock->fd = sock->lock_fd = -1;
+}
+
+void unixsock_close(struct unixsock *sock)
+{
+	int fd = sock->fd, lock_fd = sock->lock_fd;
+
+	if (fd < 0)
+		return;
+	unixsock_forget(sock);
+	close(fd);
+	close(lock_fd);
 }
 
 int unixsock_accept(const struct unixsock *sock, struct err *err)
 {
 	struct ucred peer;
 	socklen_t len = sizeof(peer);
-	cleanup_close int fd = accept4(sock->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	cleanup_close int fd = -1;
 
+	/* Who has left again is not worth a return: there may be another behind it. */
+	do {
+		fd = accept4(sock->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	} while (fd < 0 && (errno == ECONNABORTED || errno == EINTR));
 	if (fd < 0)
-		return errno == EAGAIN || errno == ECONNABORTED || errno == EINTR
-		               ? -EAGAIN
-		               : err_set(err, errno, "accept at %s", sock->path);
+		return errno == EAGAIN ? -EAGAIN : err_set(err, errno, "accept at %s", sock->path);
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
 		return err_set(err, errno, "peer of %s", sock->path);
 	if (peer.uid != 0 && peer.uid != geteuid())
@@ -112,7 +123,19 @@ int unixsock_accept(const struct unixsock *sock, struct err *err)
 	return steal_fd(&fd);
 }
 
-static void take_fds(const struct cmsghdr *cmsg, struct unixsock_msg *ret)
+bool unixsock_is_connection(const struct unixsock *sock, int fd)
+{
+	struct sockaddr_un addr = {0};
+	socklen_t len = sizeof(addr), int_len = sizeof(int);
+	int listens = 1;
+
+	return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &int_len) == 0 && !listens &&
+	       getsockname(fd, (struct sockaddr *)&addr, &len) == 0 && addr.sun_family == AF_UNIX &&
+	       len > offsetof(struct sockaddr_un, sun_path) &&
+	       strncmp(addr.sun_path, sock->path, sizeof(addr.sun_path)) == 0;
+}
+
+static void take_fds(const struct cmsghdr *cmsg, bool close_surplus, struct unixsock_msg *ret)
 {
 	size_t nr = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int), i;
 
@@ -125,39 +148,54 @@ static void take_fds(const struct cmsghdr *cmsg, struct unixsock_msg *ret)
 			ret->fd = fd;
 			continue;
 		}
-		close(fd);
-		cleanup_close_fd(&ret->fd);
+		if (close_surplus) {
+			close(fd);
+			cleanup_close_fd(&ret->fd);
+		}
 		ret->fd = -1;
 	}
 }
 
-int unixsock_recv(int fd, void *buf, size_t size, struct unixsock_msg *ret)
+int unixsock_receive(int fd, size_t size, struct unixsock_raw *raw)
 {
-	/* Room for a few descriptors too many, so that they can be counted and closed. */
-	union {
-		char bytes[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(8 * sizeof(int))];
-		struct cmsghdr align;
-	} control;
-	struct iovec iov = {.iov_base = buf, .iov_len = size};
-	struct msghdr msg = {.msg_iov = &iov,
-	                     .msg_iovlen = 1,
-	                     .msg_control = control.bytes,
-	                     .msg_controllen = sizeof(control.bytes)};
-	struct cmsghdr *cmsg;
-	struct ucred cred;
 	ssize_t got;
 
+	raw->got = -1;
+	raw->iov = (struct iovec){.iov_base = raw->bytes, .iov_len = size};
+	raw->msg = (struct msghdr){.msg_iov = &raw->iov,
+	                           .msg_iovlen = 1,
+	                           .msg_control = raw->control.bytes,
+	                           .msg_controllen = sizeof(raw->control.bytes)};
 	do {
-		got = recvmsg(fd, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+		got = recvmsg(fd, &raw->msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 	} while (got < 0 && errno == EINTR);
 	if (got < 0)
 		return -errno;
-	*ret = (struct unixsock_msg){.nr = (size_t)got, .fd = -1};
-	for (cmsg = CMSG_FIRSTHDR(&msg); cmsg; cmsg = CMSG_NXTHDR(&msg, cmsg)) {
+	raw->got = (int32_t)got;
+	return 0;
+}
+
+bool unixsock_has_come(const struct unixsock_raw *raw)
+{
+	/* Each message carries its sender's credentials (SO_PASSCRED). */
+	return raw->control.align.cmsg_len != 0;
+}
+
+int unixsock_parse(const struct unixsock_raw *raw, bool close_surplus, struct unixsock_msg *ret)
+{
+	struct msghdr msg = raw->msg;
+	struct cmsghdr *cmsg;
+	struct ucred cred;
+
+	/* Noted or not: a word is sent and comes as one. */
+	*ret = (struct unixsock_msg){.nr = raw->got < 0 ? raw->iov.iov_len : (size_t)raw->got,
+	                             .fd = -1};
+	msg.msg_control = (void *)(uintptr_t)raw->control.bytes;
+	for (cmsg = CMSG_FIRSTHDR(&msg); cmsg && cmsg->cmsg_len; cmsg = CMSG_NXTHDR(&msg, cmsg)) {
 		if (cmsg->cmsg_level != SOL_SOCKET)
 			continue;
 		if (cmsg->cmsg_type == SCM_RIGHTS) {
-			take_fds(cmsg, ret);
+			take_fds(cmsg, close_surplus, ret);
 		} else if (cmsg->cmsg_type == SCM_CREDENTIALS) {
 			memcpy(&cred, CMSG_DATA(cmsg), sizeof(cred));
 			ret->pid = cred.pid;
@@ -167,4 +205,15 @@ int unixsock_recv(int fd, void *buf, size_t size, struct unixsock_msg *ret)
 	if (msg.msg_flags & MSG_CTRUNC && !ret->nr_fds)
 		return -EMFILE;
 	return 0;
+}
+
+int unixsock_recv(int fd, void *buf, size_t size, struct unixsock_msg *ret)
+{
+	struct unixsock_raw raw = {0};
+	int r = unixsock_receive(fd, size, &raw);
+
+	if (r < 0)
+		return r;
+	memcpy(buf, raw.bytes, (size_t)raw.got);
+	return unixsock_parse(&raw, true, ret);
 }

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 #include <sys/types.h>
 
 struct err;
@@ -31,6 +32,9 @@ int unixsock_listen(const char *path, struct unixsock *ret, struct err *err);
 /* Unlink the file if it is still ours, close. */
 void unixsock_close(struct unixsock *sock);
 
+/* The same, but the descriptors are somebody else's by now. */
+void unixsock_forget(struct unixsock *sock);
+
 /*
  * Accept one connection.  -EAGAIN: none.  -EPERM: the peer is neither root nor our own user; it was
  * closed, err tells who.
@@ -43,6 +47,34 @@ struct unixsock_msg {
 	int nr_fds; /* how many came; more than one are closed, and fd is -1 */
 	pid_t pid; /* of the sender in our pid namespace; 0: unknown */
 };
+
+/*
+ * What recvmsg(2) leaves behind, for who keeps it where it survives: all zero before, and until
+ * something has come.
+ */
+struct unixsock_raw {
+	struct msghdr msg;
+	struct iovec iov;
+	union {
+		/* Room for a few descriptors too many, so that they can be counted and closed. */
+		char bytes[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(8 * sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	uint8_t bytes[8];
+	int32_t got; /* -1: it was not noted how many bytes came */
+};
+
+/* Receive at most size (<= 8) bytes.  0, -EAGAIN, or another negative errno. */
+int unixsock_receive(int fd, size_t size, struct unixsock_raw *raw);
+
+/* false: nothing had come when whoever received was stopped. */
+bool unixsock_has_come(const struct unixsock_raw *raw);
+
+/* close_surplus: the descriptors are ours, and what is refused is closed.  As unixsock_recv(). */
+int unixsock_parse(const struct unixsock_raw *raw, bool close_surplus, struct unixsock_msg *ret);
+
+/* Is fd a connection that was accepted from this socket? */
+bool unixsock_is_connection(const struct unixsock *sock, int fd);
 
 /*
  * One recvmsg(2) of at most size bytes.  0, -EAGAIN, or another negative errno (no text), among
