@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * criu-lazy lazy-pages: the restore helper, from start to end.
+ * criu-lazy lazy-pages: the restore helper, up to the point where a worker serves (worker.c).
  *
  * Everything that can be wrong with options, images and socket is found before "ready" is said, so
  * that no process depends on a helper that cannot help it.
@@ -9,87 +9,26 @@
 #include "criu-lazy/base/clock.h"
 #include "criu-lazy/base/err.h"
 #include "criu-lazy/base/log.h"
-#include "criu-lazy/base/page.h"
 #include "criu-lazy/cmd/cmd.h"
-#include "criu-lazy/cmd/options.h"
-#include "criu-lazy/cmd/progress.h"
-#include "criu-lazy/engine/handoff.h"
-#include "criu-lazy/engine/plan.h"
-#include "criu-lazy/engine/pool.h"
+#include "criu-lazy/cmd/helper.h"
+#include "criu-lazy/engine/journal.h"
 #include "criu-lazy/os/caps.h"
 #include "criu-lazy/os/daemon.h"
-#include "criu-lazy/os/ring.h"
 #include "criu-lazy/os/tls.h"
 #include "criu-lazy/source/remote.h"
+#include "criu-lazy/source/source.h"
 #include "images/identity.h"
 
-#include <poll.h>
+#include <errno.h>
 #include <signal.h>
-#include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
-
-struct helper {
-	struct lazy_options options;
-	struct unixsock sock;
-	struct plan plan;
-	struct pool *pool;
-	struct handoff *handoff;
-	struct tls *tls; /* NULL: none */
-	struct remote *remote; /* NULL: pages are here */
-	struct watch signal_watch;
-	int signal_fd;
-	bool told_to_end;
-};
-
-static const int64_t REDRAW_EVERY = 100 * NSEC_PER_MSEC;
-
-static void on_signal(struct watch *w, uint32_t events)
-{
-	struct helper *h = (struct helper *)((char *)w - offsetof(struct helper, signal_watch));
-	struct signalfd_siginfo info;
-
-	(void)events;
-	while (read(h->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
-		if (!h->told_to_end && pool_nr_sessions(h->pool))
-			log_warn("signal %u: ending before everything is there would turn missing "
-			         "memory into zeros; bringing the rest now",
-			         info.ssi_signo);
-		h->told_to_end = true;
-		pool_hurry(h->pool);
-	}
-}
 
 static void end_signals(sigset_t *ret)
 {
 	sigemptyset(ret);
 	sigaddset(ret, SIGTERM);
 	sigaddset(ret, SIGINT);
-}
-
-static int watch_signals(struct helper *h, struct err *err)
-{
-	sigset_t set;
-
-	end_signals(&set);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	signal(SIGHUP, SIG_IGN); /* a closed terminal must not take memory with it */
-	h->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	if (h->signal_fd < 0)
-		return err_set(err, errno, "signalfd");
-	h->signal_watch = (struct watch){.ready = on_signal};
-	return ring_watch(engine_ring(pool_first(h->pool)), &h->signal_watch, h->signal_fd, POLLIN,
-	                  err);
-}
-
-/* A copier for each engine, where the processors are enough for both. */
-static int make_pool(struct helper *h, struct err *err)
-{
-	struct engine_options engine = h->options.engine;
-
-	engine.copier = !h->remote && engine.background == BACKGROUND_FULL &&
-	                2 * (long)h->options.jobs <= sysconf(_SC_NPROCESSORS_ONLN);
-	return pool_new(&engine, h->options.jobs, &h->pool, err);
 }
 
 /*
@@ -184,28 +123,80 @@ static int prepare(struct helper *h, struct err *err)
 	return unixsock_listen(o->socket, &h->sock, err);
 }
 
-/*
- * Have the images mapped, and read from disk if need be, before they are asked for.  Not more than
- * would surely be wanted in memory, and not when most of it may never be touched.
+/* --- the guardian's ----------------------------------------------------------------------------
  */
-static void expect_all(struct helper *h)
+
+static int make_journals(struct helper *h, uint64_t identity, struct err *err)
 {
-	static const uint64_t limit = (UINT64_C(4) << 30) >> PAGE_SHIFT;
-	uint64_t pages = 0;
-	size_t i;
+	const struct journal_options options = {.name = "criu-lazy journal",
+	                                        .identity = identity,
+	                                        .state_size = sizeof(struct engine_stats)};
+	const struct journal_options handoff = {.name = "criu-lazy handoff journal",
+	                                        .identity = identity,
+	                                        .state_size = sizeof(*h->memory) + h->plan.nr};
+	unsigned i;
+	int r;
 
-	if (h->options.engine.background != BACKGROUND_FULL || h->remote)
-		return;
-	for (i = 0; i < h->plan.nr; i++) {
-		struct plan_process *p = &h->plan.processes[i];
-
-		pages += p->nr_lazy;
-		if (p->nr_lazy && pages <= limit)
-			p->expected = pool_expect(h->pool, p->tracker, p->source);
-	}
+	h->journals = calloc(h->options.jobs, sizeof(struct journal *));
+	if (!h->journals)
+		return err_set(err, ENOMEM, "journals");
+	r = journal_new(&handoff, &h->handoff_journal, err);
+	for (i = 0; i < h->options.jobs && r == 0; i++)
+		r = journal_new(&options, &h->journals[i], err);
+	if (r == 0)
+		h->memory = journal_state(h->handoff_journal);
+	return r;
 }
 
-static int get_ready(struct helper *h, struct err *err)
+/*
+ * From here on descriptors are shared, so what belongs to the guardian is closed by nobody: the
+ * number may name something else by then.
+ */
+static int lend(struct helper *h, struct err *err)
+{
+	size_t i;
+
+	for (i = 0; i < h->plan.nr; i++)
+		if (h->plan.processes[i].source)
+			source_lend(h->plan.processes[i].source);
+	return fdset_open(&h->lent, err);
+}
+
+static uint64_t progress(const void *helper)
+{
+	const struct helper *h = helper;
+	uint64_t sum = 0;
+	unsigned i;
+
+	for (i = 0; i < h->options.jobs; i++) {
+		const struct engine_stats *stats = journal_state(h->journals[i]);
+
+		sum += stats->pages_fault + stats->pages_background + stats->pages_zero +
+		       stats->pages_lost + stats->sessions;
+	}
+	return sum;
+}
+
+static int be_guardian(struct helper *h, struct err *err)
+{
+	struct guarded guarded = {
+		.work = helper_work,
+		.last_resort = helper_last_resort,
+		.progress = progress,
+		.cookie = h,
+		.on_death = h->options.on_guardian_death,
+	};
+	int r = make_journals(h, 0, err);
+
+	if (r == 0)
+		r = lend(h, err);
+	if (r < 0)
+		return r;
+	guarded.memory = &h->memory->guard;
+	return guardian_run(&guarded, err);
+}
+
+static int go_away(const struct helper *h, struct err *err)
 {
 	const struct lazy_options *o = &h->options;
 	int r = 0;
@@ -214,83 +205,22 @@ static int get_ready(struct helper *h, struct err *err)
 		r = daemon_enter(o->common.pidfile, err);
 	else if (o->common.pidfile)
 		r = daemon_write_pidfile(o->common.pidfile, getpid(), err);
-	if (r == 0)
-		r = drop_privileges(err);
-	if (r == 0)
-		r = make_pool(h, err);
-	if (r == 0)
-		r = watch_signals(h, err);
-	if (r == 0 && h->remote)
-		r = remote_start(h->remote, engine_ring(pool_first(h->pool)), err);
-	if (r == 0)
-		r = handoff_new(h->pool, &h->plan, &h->sock, &h->handoff, err);
-	if (r < 0)
-		return r;
-	expect_all(h);
-	log_info("waiting for a restore at %s", o->socket);
-	return daemon_ready(o->common.status_fd, err);
+	return r < 0 ? r : drop_privileges(err);
 }
 
-/* Until everything is there.  Returns 0, or a negative errno when the restore has failed. */
-static int serve(struct helper *h, struct err *err)
+/* Memory only: who shares the descriptors may still be about to end. */
+static void release(struct helper *h)
 {
-	bool draw = h->options.progress && isatty(STDERR_FILENO), drawn = false, closed = false;
-	int64_t start = 0, redraw = 0;
-	struct engine_stats stats;
-	enum handoff_state state;
-	int r = 0;
+	unsigned i;
 
-	while ((state = handoff_state(h->handoff, err)) != HANDOFF_FAILED) {
-		size_t nr = pool_nr_sessions(h->pool);
-		int64_t now = clock_now();
-
-		if (state == HANDOFF_DONE && !nr)
-			break;
-		if (state == HANDOFF_LISTENING && h->told_to_end) {
-			log_info("told to end before a restore began");
-			return 0;
-		}
-		if (!start && state != HANDOFF_LISTENING)
-			start = now;
-		if (state == HANDOFF_DONE && !closed) {
-			unixsock_close(&h->sock); /* one tree for each helper, as in CRIU */
-			closed = true;
-		}
-		if (draw && start && now >= redraw) {
-			pool_stats(h->pool, &stats);
-			progress_draw(&stats, start, now);
-			drawn = true;
-			redraw = now + REDRAW_EVERY;
-		}
-		r = pool_turn(h->pool, draw && start ? redraw : CLOCK_NEVER, err);
-		if (r < 0)
-			break;
-	}
-	if (drawn)
-		progress_end();
-	if (state == HANDOFF_FAILED || r < 0) {
-		pool_kill_all(h->pool);
-		return r < 0 ? r : -err->code;
-	}
-	pool_stats(h->pool, &stats);
-	progress_summary(&stats, start, clock_now());
-	return stats.sessions_lost || stats.pages_lost ? -EIO : 0;
-}
-
-/*
- * The server may need to know how it went: a dumper of CRIU ends its processes at the end, and lets
- * them go on when there was no restore.
- */
-static void leave_server(struct helper *h)
-{
-	struct err err = {0};
-
-	if (!h->remote)
-		return;
-	if (!h->handoff || handoff_state(h->handoff, &err) != HANDOFF_DONE)
-		remote_abort(h->remote);
-	else if (remote_end(h->remote, &err) < 0)
-		log_warn("leaving the page server: %s", err.text);
+	for (i = 0; h->journals && i < h->options.jobs; i++)
+		journal_free(h->journals[i]);
+	free(h->journals);
+	journal_free(h->handoff_journal);
+	fdset_release(&h->lent);
+	plan_release(&h->plan);
+	remote_free(h->remote);
+	tls_free(h->tls);
 }
 
 int cmd_lazy_pages(int argc, char **argv)
@@ -307,18 +237,15 @@ int cmd_lazy_pages(int argc, char **argv)
 	if (r == 0)
 		r = prepare(&h, &err);
 	if (r == 0)
-		r = get_ready(&h, &err);
+		r = go_away(&h, &err);
 	if (r == 0)
-		r = serve(&h, &err);
-	if (r < 0 && err.code)
+		r = h.options.no_guardian ? helper_work(&h, 0, false) : be_guardian(&h, &err);
+	if (r < 0) {
 		log_error("%s", err.text);
-	leave_server(&h);
-	unixsock_close(&h.sock);
-	pool_free(h.pool);
-	handoff_free(h.handoff);
-	plan_release(&h.plan);
-	remote_free(h.remote);
-	tls_free(h.tls);
-	cleanup_close_fd(&h.signal_fd);
-	return r < 0 ? 1 : 0;
+		if (h.remote)
+			remote_abort(h.remote);
+		unixsock_close(&h.sock);
+	}
+	release(&h);
+	return r ? 1 : 0;
 }

@@ -24,6 +24,9 @@ enum {
 	OPT_RECONNECT,
 	OPT_PROTOCOL,
 	OPT_NO_COMPRESS,
+	OPT_FORCE,
+	OPT_NO_GUARDIAN,
+	OPT_GUARDIAN_DEATH,
 };
 
 static const struct option longs[] = {
@@ -42,6 +45,9 @@ static const struct option longs[] = {
 	{"reconnect-timeout", required_argument, NULL, OPT_RECONNECT},
 	{"protocol", required_argument, NULL, OPT_PROTOCOL},
 	{"no-compress", no_argument, NULL, OPT_NO_COMPRESS},
+	{"force", no_argument, NULL, OPT_FORCE},
+	{"no-guardian", no_argument, NULL, OPT_NO_GUARDIAN}, /* for bench/ */
+	{"on-guardian-death", required_argument, NULL, OPT_GUARDIAN_DEATH},
 	NET_LONG_OPTIONS,
 	CRIU_IGNORED_OPTIONS,
 	IGNORED_ARG("prev-images-dir"),
@@ -98,6 +104,15 @@ void lazy_options_help(void)
 	     "                          long as pages are missing, off\n"
 	     "      --on-lost HOW       when a page cannot be had: kill (default) the process, or\n"
 	     "                          poison the page: SIGBUS where it is touched\n"
+	     "      --on-guardian-death HOW\n"
+	     "                          when the process that was started is killed while memory "
+	     "is\n"
+	     "                          missing: kill (default) the restored processes, or "
+	     "continue\n"
+	     "                          in another one\n"
+	     "      --force             SIGTERM and SIGINT end it at once: what is missing is "
+	     "lost\n"
+	     "                          (--on-lost)\n"
 	     "      --unix PATH         the page server listens at a unix socket\n"
 	     "      --reconnect-timeout SECONDS\n"
 	     "                          try so long to connect again when the page server is lost\n"
@@ -194,6 +209,17 @@ static int parse_protocol(const char *value, struct lazy_options *o, struct err 
 	return 0;
 }
 
+static int parse_guardian_death(const char *value, struct lazy_options *o, struct err *err)
+{
+	if (!strcmp(value, "kill"))
+		o->on_guardian_death = GUARD_DEATH_KILL;
+	else if (!strcmp(value, "continue"))
+		o->on_guardian_death = GUARD_DEATH_CONTINUE;
+	else
+		return bad_value(err, "--on-guardian-death", value, "kill or continue");
+	return 0;
+}
+
 /* What cannot be is said before anybody depends on us. */
 static int check_net(struct lazy_options *o, struct err *err)
 {
@@ -256,6 +282,14 @@ static int apply(int c, const char *name, const char *value, void *options, stru
 		return 0;
 	case OPT_PROTOCOL:
 		return parse_protocol(value, o, err);
+	case OPT_FORCE:
+		o->force = true;
+		return 0;
+	case OPT_NO_GUARDIAN:
+		o->no_guardian = true;
+		return 0;
+	case OPT_GUARDIAN_DEATH:
+		return parse_guardian_death(value, o, err);
 	case OPT_NO_COMPRESS:
 		o->no_compress = true;
 		return 0;

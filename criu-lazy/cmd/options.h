@@ -6,6 +6,7 @@
 #define CRIU_LAZY_CMD_OPTIONS_H
 
 #include "criu-lazy/cmd/common-options.h"
+#include "criu-lazy/cmd/guardian.h"
 #include "criu-lazy/cmd/net-options.h"
 #include "criu-lazy/engine/engine.h"
 #include "criu-lazy/source/remote.h"
@@ -31,6 +32,10 @@ struct lazy_options {
 	enum remote_protocol protocol;
 	unsigned reconnect_timeout; /* seconds */
 	bool no_compress;
+	/* When something goes wrong. */
+	bool force; /* SIGTERM ends it, whatever is missing */
+	bool no_guardian; /* for comparison only */
+	enum guard_death on_guardian_death;
 };
 
 /* argv[0] is the command's name.  0, or -EINVAL with the story. */

@@ -121,13 +121,17 @@ static bool copy_chunk(struct session *s, struct tracker_run *run, bool give)
 	}
 	if (!s->expected && run->nr_pages >= CHUNK_CALM)
 		source_expect(s->source, run->img, run->nr_pages);
-	switch (source_fetch(s->source, fetch_request(fetch), &bytes, &err)) {
+	switch (engine->abandoning ? given_up(&err)
+	                           : source_fetch(s->source, fetch_request(fetch), &bytes, &err)) {
 	case SOURCE_LATER:
 		later(s, fetch, run);
 		return true;
 	case SOURCE_LOST:
 		fetch_free(fetch);
-		lost_page(s, at, run->img, &err);
+		do /* one at a time: the rest may be there, unless all is given up */
+			lost_page(s, at, run->img + (at - run->start), &err);
+		while (engine->abandoning && s->state == SESSION_SERVING &&
+		       (at += PAGE_SIZE) < run->start + (run->nr_pages << PAGE_SHIFT));
 		return false;
 	case SOURCE_HERE:
 		break;
@@ -140,7 +144,7 @@ static bool copy_chunk(struct session *s, struct tracker_run *run, bool give)
 	fetch_free(fetch);
 	if (s->own_chunks)
 		s->own_chunks--;
-	switch (session_fill(s, run, bytes.bytes, &engine->stats.pages_background, &at)) {
+	switch (session_fill(s, run, bytes.bytes, &engine->stats->pages_background, &at)) {
 	case FILL_DONE:
 		s->cursor = run->start + (run->nr_pages << PAGE_SHIFT);
 		if (!tracker_nr_missing(s->tracker))

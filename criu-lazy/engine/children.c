@@ -16,14 +16,59 @@
 #include "criu-lazy/os/uffd.h"
 #include "criu-lazy/track/newborn.h"
 
+#include <string.h>
+
 static const int64_t HOLD_MAX = 1 * NSEC_PER_SEC;
+
+enum { ANSWERS_MAX = 512 };
+
+/* What the kernel says about a child, kept for the journal; or what the journal says it said. */
+struct inquiry {
+	const struct session *child;
+	uint8_t answer[ANSWERS_MAX];
+	size_t nr, room;
+};
 
 static int mapped(void *cookie, uint64_t addr, uint64_t len)
 {
-	const struct session *child = cookie;
-	enum uffd_outcome outcome = uffd_registered(child->uffd, addr, len);
+	struct inquiry *inquiry = cookie;
+	enum uffd_outcome outcome = uffd_registered(inquiry->child->uffd, addr, len);
 
-	return outcome == UFFD_CHANGING ? -1 : outcome != UFFD_NOWHERE;
+	if (outcome == UFFD_CHANGING)
+		return -1;
+	if (inquiry->nr < ANSWERS_MAX)
+		inquiry->answer[inquiry->nr++] = outcome != UFFD_NOWHERE;
+	return outcome != UFFD_NOWHERE;
+}
+
+static int mapped_then(void *cookie, uint64_t addr, uint64_t len)
+{
+	struct inquiry *inquiry = cookie;
+
+	(void)addr;
+	(void)len;
+	return inquiry->nr < inquiry->room ? inquiry->answer[inquiry->nr++] : 0;
+}
+
+static void let_go(struct session *child)
+{
+	child->held_by = NULL;
+	child->engine->nr_held--;
+	child->unquiet = true; /* its window is still open */
+	child->nothing_free = false;
+	session_account(child);
+}
+
+void replay_newborn(struct session *child, const uint8_t *answers, size_t nr)
+{
+	struct inquiry inquiry = {.child = child, .room = nr < ANSWERS_MAX ? nr : ANSWERS_MAX};
+	const struct newborn_kernel kernel = {mapped_then, &inquiry};
+
+	memcpy(inquiry.answer, answers, inquiry.room);
+	if (!child->held_by || tracker_reserve(child->tracker, NEWBORN_RESERVE) < 0)
+		return;
+	newborn_end(child->tracker, &kernel);
+	let_go(child);
 }
 
 void child_begin(struct session *child, struct session *parent)
@@ -47,11 +92,16 @@ bool children_reserve(const struct session *parent, size_t nr)
 
 static void hear(struct session *child, const struct uffd_msg *msg)
 {
+	if (child->engine->replaying)
+		replay_date(child);
 	if (msg->event == UFFD_EVENT_REMAP)
 		tracker_remap(child->tracker, msg->arg.remap.from, msg->arg.remap.to,
 		              msg->arg.remap.len);
 	else if (msg->event == UFFD_EVENT_UNMAP)
 		tracker_unmap(child->tracker, msg->arg.remove.start, msg->arg.remove.end);
+	else
+		return;
+	record_date(child);
 	session_account(child);
 	child->heard_enough = newborn_is_due(child->tracker);
 	if (child->heard_enough)
@@ -70,7 +120,8 @@ void children_hear(struct session *parent, const struct uffd_msg *msg)
 
 bool child_is_held(struct session *child)
 {
-	const struct newborn_kernel kernel = {mapped, child};
+	struct inquiry inquiry = {.child = child};
+	const struct newborn_kernel kernel = {mapped, &inquiry};
 
 	if (!child->heard_enough && clock_now() - child->held_since < HOLD_MAX)
 		return true;
@@ -79,11 +130,8 @@ bool child_is_held(struct session *child)
 		return true;
 	if (!child->heard_enough)
 		log_warn("%s: its parent has not been quiet since the fork", child->name);
-	child->held_by = NULL;
-	child->engine->nr_held--;
-	child->unquiet = true; /* its window is still open */
-	child->nothing_free = false;
-	session_account(child);
+	record_newborn(child, inquiry.answer, inquiry.nr);
+	let_go(child);
 	return false;
 }
 

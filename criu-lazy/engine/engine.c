@@ -7,6 +7,7 @@
 #include "criu-lazy/base/log.h"
 #include "criu-lazy/base/page.h"
 #include "criu-lazy/engine/copier.h"
+#include "criu-lazy/engine/journal.h"
 #include "criu-lazy/engine/session.h"
 #include "criu-lazy/os/latency.h"
 #include "criu-lazy/os/uffd.h"
@@ -67,12 +68,13 @@ void session_account(struct session *s)
 {
 	uint64_t missing = s->state == SESSION_ENDED ? 0 : tracker_nr_missing(s->tracker);
 
-	s->engine->stats.pages_missing += missing - s->counted_missing;
+	s->engine->stats->pages_missing += missing - s->counted_missing;
 	s->counted_missing = missing;
 }
 
 static void session_free(struct session *s)
 {
+	record_forget_marks(s);
 	family_free(s->family);
 	if (s->uffd >= 0)
 		close(s->uffd);
@@ -113,11 +115,12 @@ void session_end(struct session *s, bool exited)
 
 	if (s->state == SESSION_ENDED)
 		return;
+	record_end(engine, s->id);
 	log_debug("%s: %s, %llu pages missing", s->name, exited ? "EXIT" : "complete",
 	          (unsigned long long)missing);
 	if (exited && missing)
-		engine->stats.sessions_exited++;
-	engine->stats.pages_missing -= s->counted_missing;
+		engine->stats->sessions_exited++;
+	engine->stats->pages_missing -= s->counted_missing;
 	s->counted_missing = 0;
 	s->state = SESSION_ENDED;
 	session_settle(s);
@@ -134,6 +137,10 @@ void session_end(struct session *s, bool exited)
 	TAILQ_REMOVE(&engine->sessions, s, link);
 	TAILQ_INSERT_TAIL(&engine->ended, s, link);
 	engine->nr_sessions--;
+	if (engine->replaying) {
+		s->uffd = s->pidfd = -1; /* closed long ago */
+		return;
+	}
 	/* The poll holds the descriptor too: the ranges are unregistered when both are closed. */
 	ring_unwatch(engine->ring, &s->watch);
 	if (s->pidfd >= 0)
@@ -170,6 +177,42 @@ static void pid_ready(struct watch *w, uint32_t events)
 	session_check(s);
 }
 
+static int session_watch(struct session *s, struct err *err)
+{
+	struct ring *ring = s->engine->ring;
+	int r;
+
+	s->watch = (struct watch){.ready = uffd_ready, .gone = uffd_gone};
+	s->pid_watch = (struct watch){.ready = pid_ready, .gone = pid_gone};
+	r = ring_watch(ring, &s->watch, s->uffd, POLLIN, err);
+	if (r < 0)
+		return r;
+	s->nr_watches++;
+	if (s->pidfd < 0)
+		return 0;
+	if (ring_watch(ring, &s->pid_watch, s->pidfd, POLLIN, NULL) == 0) {
+		s->nr_watches++;
+	} else {
+		close(s->pidfd);
+		s->pidfd = -1;
+	}
+	return 0;
+}
+
+/* Who was before has read faults and not answered them: whoever waits shall ask again. */
+int session_resume(struct session *s, struct err *err)
+{
+	int r = session_watch(s, err);
+
+	if (r < 0)
+		return r;
+	uffd_wake_all(s->uffd);
+	s->unquiet = true;
+	session_account(s);
+	session_ready(s);
+	return 0;
+}
+
 struct session *session_add(struct engine *engine, const struct engine_process *process,
                             const char *name, struct family *family, struct err *err)
 {
@@ -178,14 +221,15 @@ struct session *session_add(struct engine *engine, const struct engine_process *
 
 	if (!s || !family_join(s, family)) {
 		free(s);
-		close(process->uffd);
-		if (process->pidfd >= 0)
-			close(process->pidfd);
 		tracker_free(process->tracker);
 		source_close(process->source);
 		err_set(err, ENOMEM, "a session");
 		return NULL;
 	}
+	s->id = engine->next_id++;
+	if (!family)
+		s->family->id = s->id;
+	s->index = process->index;
 	snprintf(s->name, sizeof(s->name), "%s", name);
 	s->engine = engine;
 	s->uffd = process->uffd;
@@ -195,26 +239,16 @@ struct session *session_add(struct engine *engine, const struct engine_process *
 	s->expected = process->expected;
 	s->retry_at = CLOCK_NEVER;
 	s->chunk_limit = UINT64_MAX;
-	s->watch = (struct watch){.ready = uffd_ready, .gone = uffd_gone};
-	s->pid_watch = (struct watch){.ready = pid_ready, .gone = pid_gone};
-	if (ring_watch(engine->ring, &s->watch, s->uffd, POLLIN, err) < 0) {
+	if (!engine->replaying && session_watch(s, err) < 0) {
+		s->uffd = s->pidfd = -1;
 		family_leave(s);
 		session_free(s);
 		return NULL;
 	}
-	s->nr_watches++;
-	if (s->pidfd >= 0) {
-		if (ring_watch(engine->ring, &s->pid_watch, s->pidfd, POLLIN, NULL) == 0) {
-			s->nr_watches++;
-		} else {
-			close(s->pidfd);
-			s->pidfd = -1;
-		}
-	}
 	TAILQ_INSERT_TAIL(&engine->sessions, s, link);
 	engine->nr_sessions++;
-	engine->stats.sessions++;
-	engine->stats.pages_total += missing;
+	engine->stats->sessions++;
+	engine->stats->pages_total += missing;
 	session_account(s);
 	session_ready(s);
 	return s;
@@ -222,10 +256,22 @@ struct session *session_add(struct engine *engine, const struct engine_process *
 
 int engine_adopt(struct engine *engine, const struct engine_process *process, struct err *err)
 {
+	struct session *s;
 	char name[24];
 
 	snprintf(name, sizeof(name), "pid %u", process->pid);
-	return session_add(engine, process, name, NULL, err) ? 0 : -err->code;
+	s = session_add(engine, process, name, NULL, err);
+	if (!s) {
+		close(process->uffd);
+		if (process->pidfd >= 0)
+			close(process->pidfd);
+		return -err->code;
+	}
+	record_marks(s, NULL);
+	record_session(s);
+	if (process->taken)
+		*process->taken = 1;
+	return 0;
 }
 
 /* --- the turn -------------------------------------------------------------------------------- */
@@ -336,7 +382,7 @@ static void hold_latency(struct engine *engine, int64_t now, bool busy)
 	 */
 	bool want = !engine->background ? false
 	            : engine->options.low_latency == LOW_LATENCY_ON
-	                    ? engine->stats.pages_missing > 0
+	                    ? engine->stats->pages_missing > 0
 	            : engine->options.low_latency == LOW_LATENCY_AUTO
 	                    ? busy || now - engine->last_fault < HOLD_TIME
 	                    : false;
@@ -416,6 +462,8 @@ int engine_turn(struct engine *engine, int64_t until, struct err *err)
 		engine_background(engine, now);
 	if (!TAILQ_EMPTY(&engine->ended))
 		free_ended(engine);
+	if (engine->journal)
+		record_compact(engine);
 	return 0;
 }
 
@@ -446,6 +494,8 @@ int engine_new(const struct engine_options *options, struct engine **ret, struct
 		free(engine);
 		return r;
 	}
+	engine->journal = options->journal;
+	engine->stats = engine->journal ? journal_state(engine->journal) : &engine->own_stats;
 	engine->latency_fd = -1;
 	engine->last_fault = clock_now() - NSEC_PER_SEC;
 	engine->next_check = clock_now() + CHECK_EVERY;
@@ -508,17 +558,35 @@ size_t engine_nr_sessions(const struct engine *engine)
 	return engine->nr_sessions;
 }
 
-void engine_kill_all(struct engine *engine)
+void engine_abandon(struct engine *engine)
 {
-	struct session *s;
+	struct session *s, *next;
 
-	TAILQ_FOREACH(s, &engine->sessions, link)
-		if (s->pidfd >= 0 &&
-		    syscall(SYS_pidfd_send_signal, s->pidfd, SIGKILL, NULL, 0) == 0)
-			log_warn("%s: killed: its memory cannot be completed", s->name);
+	if (engine->abandoning)
+		return;
+	engine->abandoning = true;
+	engine_hurry(engine);
+	engine_begin_background(engine);
+	TAILQ_FOREACH_SAFE(s, &engine->sessions, link, next)
+		session_abandon(s);
+}
+
+int engine_descriptors(const struct engine *engine, int (*add)(void *cookie, int fd), void *cookie)
+{
+	const struct session *s;
+	int r = 0;
+
+	TAILQ_FOREACH(s, &engine->sessions, link) {
+		r = s->uffd >= 0 ? add(cookie, s->uffd) : 0;
+		if (r >= 0 && s->pidfd >= 0)
+			r = add(cookie, s->pidfd);
+		if (r < 0)
+			break;
+	}
+	return r;
 }
 
 void engine_stats(const struct engine *engine, struct engine_stats *ret)
 {
-	*ret = engine->stats;
+	*ret = *engine->stats;
 }

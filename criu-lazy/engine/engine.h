@@ -25,6 +25,7 @@
 
 struct engine;
 struct err;
+struct journal;
 struct ring;
 struct source;
 struct tracker;
@@ -39,6 +40,7 @@ struct engine_options {
 	enum low_latency low_latency;
 	enum on_lost on_lost;
 	bool copier; /* a second thread for bulk copies; for when there is a processor for it */
+	struct journal *journal; /* what another worker can go on from; NULL: none */
 };
 
 struct engine_stats {
@@ -70,6 +72,8 @@ struct engine_process {
 	struct tracker *tracker;
 	struct source *source;
 	bool expected; /* engine_expect() was told of it */
+	uint32_t index; /* in the plan: which source it is, for who goes on from the journal */
+	uint8_t *taken; /* set to 1 once the journal has it; may be NULL */
 };
 
 /*
@@ -80,6 +84,26 @@ bool engine_expect(struct engine *engine, const struct tracker *tracker, struct 
 
 /* Takes over everything in process, also on failure. */
 int engine_adopt(struct engine *engine, const struct engine_process *process, struct err *err);
+
+/*
+ * Instead of engine_adopt(): go on with everything that the journal of the options tells.  source()
+ * gives one more owner of the source of the process with that index, or NULL; taken, of nr bytes,
+ * is set to 1 for each index that is found.  Whoever was before must be gone.
+ */
+struct engine_resume {
+	struct source *(*source)(void *cookie, uint32_t index);
+	void *cookie;
+	uint8_t *taken;
+	size_t nr;
+};
+
+int engine_resume(struct engine *engine, const struct engine_resume *how, struct err *err);
+
+/* When no engine can go on: SIGKILL to every process that the journal names.  Needs no engine. */
+void engine_kill_recorded(struct journal *journal);
+
+/* fd is one that a session needs: call add() for each.  Negative: what add() said. */
+int engine_descriptors(const struct engine *engine, int (*add)(void *cookie, int fd), void *cookie);
 
 /* From now on pages may be copied that nobody asked for. */
 void engine_begin_background(struct engine *engine);
@@ -93,8 +117,12 @@ int engine_turn(struct engine *engine, int64_t until, struct err *err);
 
 size_t engine_nr_sessions(const struct engine *engine);
 
-/* SIGKILL every process that is still lazy and can be named; for a restore that failed. */
-void engine_kill_all(struct engine *engine);
+/*
+ * Nothing is brought any more: every process that misses something is stopped, or what it misses is
+ * poisoned, as options.on_lost says (and where it cannot be named).  Go on taking turns until no
+ * session is left.  why: for the log.
+ */
+void engine_abandon(struct engine *engine);
 
 void engine_stats(const struct engine *engine, struct engine_stats *ret);
 

@@ -65,7 +65,9 @@ static void on_fork(struct session *s, int uffd)
 	log_debug("%s: FORK: child %u", s->name, s->nr_children);
 	if (tracker_is_done(s->tracker)) {
 		/* Everything was there when it forked, so the child has everything. */
-		close(uffd);
+		record_end(s->engine, s->engine->next_id++);
+		if (!s->engine->replaying)
+			close(uffd);
 		return;
 	}
 	/* What is read together with the FORK is for the child, too: see children_reserve(). */
@@ -76,17 +78,20 @@ static void on_fork(struct session *s, int uffd)
 		 * its threads waiting rather than reading zeros.
 		 */
 		log_error("%s: out of memory for a forked child: it will wait for ever", s->name);
-		s->engine->stats.sessions_lost++;
+		s->engine->stats->sessions_lost++;
+		s->engine->next_id++;
 		tracker_free(child.tracker);
 		return;
 	}
 	child.source = source_share(s->source);
+	child.index = s->index;
 	newborn = session_add(s->engine, &child, name, s->family, &err);
 	if (!newborn) {
-		log_error("%s: %s", s->name, err.text);
-		s->engine->stats.sessions_lost++;
+		log_error("%s: %s: a forked child will wait for ever", s->name, err.text);
+		s->engine->stats->sessions_lost++;
 		return;
 	}
+	record_marks(newborn, s);
 	child_begin(newborn, s);
 }
 
@@ -94,8 +99,13 @@ static void apply(struct session *s, const struct uffd_msg *msg, int64_t now)
 {
 	unsigned long long a = msg->arg.remap.from, b = msg->arg.remap.to, len = msg->arg.remap.len;
 
+	if (s->engine->replaying &&
+	    (msg->event == UFFD_EVENT_REMAP || msg->event == UFFD_EVENT_UNMAP))
+		replay_date(s);
 	switch (msg->event) {
 	case UFFD_EVENT_PAGEFAULT:
+		if (s->engine->replaying)
+			return;
 		log_debug("%s: fault 0x%llx", s->name,
 		          (unsigned long long)msg->arg.pagefault.address);
 		fault_list_push(&s->faults, msg->arg.pagefault.address, now);
@@ -107,6 +117,7 @@ static void apply(struct session *s, const struct uffd_msg *msg, int64_t now)
 	case UFFD_EVENT_REMAP:
 		log_debug("%s: REMAP: 0x%llx -> 0x%llx (0x%llx)", s->name, a, b, len);
 		tracker_remap(s->tracker, a, b, len);
+		record_date(s);
 		break;
 	case UFFD_EVENT_UNMAP:
 	case UFFD_EVENT_REMOVE:
@@ -114,10 +125,12 @@ static void apply(struct session *s, const struct uffd_msg *msg, int64_t now)
 		b = msg->arg.remove.end;
 		log_debug("%s: %s: 0x%llx-0x%llx", s->name,
 		          msg->event == UFFD_EVENT_UNMAP ? "UNMAP" : "REMOVE", a, b);
-		if (msg->event == UFFD_EVENT_UNMAP)
+		if (msg->event == UFFD_EVENT_UNMAP) {
 			tracker_unmap(s->tracker, a, b);
-		else if (!s->held_by || !newborn_remove(s->tracker, a, b))
+			record_date(s);
+		} else if (!s->held_by || !newborn_remove(s->tracker, a, b)) {
 			tracker_remove(s->tracker, a, b);
+		}
 		break;
 	default:
 		log_warn("%s: unknown userfaultfd event 0x%x", s->name, msg->event);
@@ -131,10 +144,66 @@ static void apply(struct session *s, const struct uffd_msg *msg, int64_t now)
 		children_hear(s, msg);
 }
 
+static void apply_all(struct session *s, const struct uffd_msg *msgs, size_t nr, int64_t now)
+{
+	size_t i;
+
+	for (i = 0; i < nr; i++) {
+		s->engine->message = (uint32_t)i;
+		apply(s, &msgs[i], now);
+	}
+}
+
+bool replay_events(struct session *s, const struct uffd_msg *msgs, size_t nr)
+{
+	if (tracker_reserve(s->tracker, MESSAGES) < 0 || !children_reserve(s, MESSAGES))
+		return false;
+	apply_all(s, msgs, nr, 0);
+	s->faults.nr = s->waiting.nr = 0; /* they will fault again */
+	session_account(s);
+	return true;
+}
+
+static bool all_faults(const struct uffd_msg *msgs, int nr)
+{
+	int i;
+
+	for (i = 0; i < nr; i++)
+		if (msgs[i].event != UFFD_EVENT_PAGEFAULT)
+			return false;
+	return true;
+}
+
+/*
+ * One read, into the journal, and what it brought applied.  Events are in the journal for good
+ * before anything follows from them; faults need not stay there: who goes on after us makes all
+ * that wait ask again.  Returns how many messages came, or a negative errno.
+ */
+static int read_some(struct session *s, int64_t now)
+{
+	struct uffd_msg own[MESSAGES], *msgs;
+	int error = 0, got;
+	bool keep;
+
+	msgs = record_events_begin(s, MESSAGES, &error);
+	if (error < 0)
+		return error;
+	got = uffd_read(s->uffd, msgs ? msgs : own, MESSAGES);
+	keep = got > 0 && !all_faults(msgs ? msgs : own, got);
+	if (msgs && keep)
+		record_events_end(s, (size_t)got, true);
+	if (got > 0)
+		apply_all(s, msgs ? msgs : own, (size_t)got, now);
+	if (msgs && keep)
+		record_applied(s);
+	if (msgs && !keep)
+		record_events_end(s, got > 0 ? (size_t)got : 0, false);
+	return got;
+}
+
 int session_drain(struct session *s)
 {
-	struct uffd_msg msgs[MESSAGES];
-	int total = 0, rounds, got, i;
+	int total = 0, rounds, got;
 	int64_t now = clock_now();
 
 	session_settle(s);
@@ -146,7 +215,7 @@ int session_drain(struct session *s)
 			session_retry(s);
 			return total;
 		}
-		got = uffd_read(s->uffd, msgs, MESSAGES);
+		got = read_some(s, now);
 		if (got < 0) {
 			/*
 			 * A FORK for which there is no descriptor left (EMFILE) stays queued.
@@ -160,8 +229,6 @@ int session_drain(struct session *s)
 			session_retry(s);
 			return total;
 		}
-		for (i = 0; i < got; i++)
-			apply(s, &msgs[i], now);
 		total += got;
 		if (got) {
 			s->nothing_free = false;
@@ -174,10 +241,18 @@ int session_drain(struct session *s)
 	return total;
 }
 
+void replay_quiet(struct session *s)
+{
+	if (s->engine->nr_held)
+		children_let_go(s);
+	tracker_quiet(s->tracker);
+}
+
 bool session_quiet(struct session *s)
 {
 	enum uffd_outcome outcome;
 	struct tracker_run run;
+	bool doubted = false;
 
 	if (s->held_by && child_is_held(s))
 		return false;
@@ -188,20 +263,23 @@ bool session_quiet(struct session *s)
 		session_end(s, true);
 	if (outcome != UFFD_DONE || tracker_reserve(s->tracker, 2) < 0)
 		return false;
-	if (s->engine->nr_held)
-		children_let_go(s);
-	tracker_quiet(s->tracker);
+	record_quiet(s);
+	replay_quiet(s);
 	while (tracker_doubt(s->tracker, &run)) {
+		doubted = true;
 		outcome = uffd_registered(s->uffd, run.start, PAGE_SIZE);
 		if (outcome != UFFD_DONE && outcome != UFFD_NOWHERE)
 			return false;
 		log_debug("%s: in doubt: 0x%llx, %llu pages: %s", s->name,
 		          (unsigned long long)run.start, (unsigned long long)run.nr_pages,
 		          uffd_outcome_name(outcome));
+		record_doubt(s, &run, outcome == UFFD_DONE);
 		tracker_settle(s->tracker, &run, outcome == UFFD_DONE);
 		if (tracker_reserve(s->tracker, 2) < 0)
 			return false;
 	}
+	if (doubted)
+		record_settled(s);
 	s->unquiet = false;
 	return true;
 }

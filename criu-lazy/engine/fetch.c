@@ -85,7 +85,8 @@ static void share_answer(const struct fetch *fetch, const struct source_bytes *b
 	TAILQ_FOREACH_SAFE(s, &family->members, family_link, next) {
 		if (s == fetch->session || s->state != SESSION_SERVING || s->held_by)
 			continue;
-		place_answer(s, fetch, bytes, PLACE_TRIES, &s->engine->stats.pages_background, &at);
+		place_answer(s, fetch, bytes, PLACE_TRIES, &s->engine->stats->pages_background,
+		             &at);
 		if (s->state == SESSION_SERVING)
 			session_ready(s); /* it may be complete */
 	}
@@ -139,7 +140,7 @@ static void fetch_done(struct source_request *request, const struct source_bytes
 	struct session *s = fetch->session;
 	struct engine *engine = s->engine;
 	uint64_t *counter =
-		request->urgent ? &engine->stats.pages_fault : &engine->stats.pages_background;
+		request->urgent ? &engine->stats->pages_fault : &engine->stats->pages_background;
 	uint64_t at = 0;
 	struct err err = {0};
 	enum fill_result result = FILL_LOST;
@@ -177,8 +178,8 @@ void session_place_parked(struct session *s)
 
 	SLIST_FOREACH_SAFE(fetch, &s->parked, link, next) {
 		struct source_bytes bytes = {.bytes = fetch->parked, .nr_pages = fetch->nr_parked};
-		uint64_t *counter = fetch->request.urgent ? &s->engine->stats.pages_fault
-		                                          : &s->engine->stats.pages_background;
+		uint64_t *counter = fetch->request.urgent ? &s->engine->stats->pages_fault
+		                                          : &s->engine->stats->pages_background;
 		uint64_t at;
 
 		fetch->answering = true;
@@ -208,7 +209,7 @@ enum fill_result fetch_place_parked(struct session *s, struct fetch *fetch)
 	const struct source_bytes bytes = {.bytes = fetch->parked, .nr_pages = fetch->nr_parked};
 	uint64_t at;
 
-	return place_answer(s, fetch, &bytes, 0, &s->engine->stats.pages_fault, &at);
+	return place_answer(s, fetch, &bytes, 0, &s->engine->stats->pages_fault, &at);
 }
 
 struct fetch *fetch_new(struct session *s, const struct tracker_run *run, bool urgent)
@@ -384,7 +385,7 @@ static void take_back(const struct copier_result *result)
 	s->nr_copies--;
 	if (result->done)
 		session_delivered(s, fetch->given.start, result->done >> PAGE_SHIFT,
-		                  &s->engine->stats.pages_background);
+		                  &s->engine->stats->pages_background);
 	tracker_end(s->tracker, fetch->ticket);
 	fetch_free(fetch);
 	requeue_waiting(s); /* a fault may have joined it */

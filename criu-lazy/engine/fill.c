@@ -116,6 +116,12 @@ enum fill_result session_fill(struct session *s, const struct tracker_run *run, 
 
 /* --- faults ---------------------------------------------------------------------------------- */
 
+enum source_answer given_up(struct err *err)
+{
+	err_set(err, ECANCELED, "the restore is given up");
+	return SOURCE_LOST;
+}
+
 static enum fill_result answer_fetch(struct session *s, const struct fault *fault, uint64_t img)
 {
 	struct engine *engine = s->engine;
@@ -132,7 +138,8 @@ static enum fill_result answer_fetch(struct session *s, const struct fault *faul
 	if (!fetch)
 		return FILL_RETRY;
 	request = fetch_request(fetch);
-	switch (source_fetch(s->source, request, &bytes, &err)) {
+	switch (engine->abandoning ? given_up(&err)
+	                           : source_fetch(s->source, request, &bytes, &err)) {
 	case SOURCE_LATER:
 		if (!fetch_begin(fetch, &run) || fault_list_reserve(&s->waiting, 1) < 0)
 			return FILL_RETRY;
@@ -148,8 +155,8 @@ static enum fill_result answer_fetch(struct session *s, const struct fault *faul
 	run.nr_pages = bytes.nr_pages;
 	result = session_fill(s, &run, bytes.bytes, &copied, &at);
 	if (copied) { /* the first of them is what the fault was about */
-		engine->stats.pages_fault++;
-		engine->stats.pages_background += copied - 1;
+		engine->stats->pages_fault++;
+		engine->stats->pages_background += copied - 1;
 	}
 	if (result == FILL_LOST && at != run.start)
 		return FILL_DONE; /* whoever needs that one asks for it */
@@ -164,7 +171,7 @@ static enum fill_result answer_zero(struct session *s, const struct fault *fault
 {
 	switch (uffd_zero(s->uffd, fault->addr)) {
 	case UFFD_DONE:
-		s->engine->stats.pages_zero++;
+		s->engine->stats->pages_zero++;
 		return FILL_DONE;
 	case UFFD_EXISTS:
 		uffd_wake(s->uffd, fault->addr, PAGE_SIZE);
@@ -260,7 +267,7 @@ void session_answer_faults(struct session *s)
 		} else if (result == FILL_DONE) {
 			engine->last_fault = clock_now();
 			engine->hot = s;
-			hist_add(&engine->stats.fault,
+			hist_add(&engine->stats->fault,
 			         (uint64_t)(engine->last_fault - fault.since));
 			note_fault(s, page_down(fault.addr));
 		}

@@ -4,6 +4,7 @@
 #include "criu-lazy/base/cleanup.h"
 #include "criu-lazy/base/err.h"
 #include "criu-lazy/base/log.h"
+#include "criu-lazy/engine/journal.h"
 #include "criu-lazy/engine/plan.h"
 #include "criu-lazy/engine/pool.h"
 #include "criu-lazy/os/ring.h"
@@ -17,12 +18,16 @@
 #include <string.h>
 #include <sys/syscall.h>
 
+enum record_type { RECORD_ACCEPT = 1, RECORD_MESSAGE, RECORD_HANG_UP };
+
 struct handoff {
 	struct pool *pool;
 	struct plan *plan;
 	const struct unixsock *sock;
 	struct watch listen_watch;
 	struct watch conn_watch;
+	struct handoff_memory memory; /* journal NULL: none */
+	bool replaying;
 	int conn;
 	bool heard; /* the peer has said something */
 	enum handoff_state state;
@@ -30,10 +35,21 @@ struct handoff {
 	struct err err;
 };
 
+static bool records(const struct handoff *h)
+{
+	return h->memory.journal && !h->replaying;
+}
+
 static void hang_up(struct handoff *h)
 {
-	ring_unwatch(engine_ring(pool_first(h->pool)), &h->conn_watch);
-	close(h->conn);
+	if (h->conn < 0)
+		return;
+	if (records(h))
+		journal_add(h->memory.journal, RECORD_HANG_UP, 0, NULL, 0, NULL, 0);
+	if (!h->replaying) {
+		ring_unwatch(engine_ring(pool_first(h->pool)), &h->conn_watch);
+		close(h->conn);
+	}
 	h->conn = -1;
 }
 
@@ -60,8 +76,14 @@ static int adopt_task(struct handoff *h, struct unixsock_msg *msg, struct err *e
 	struct engine_process process = {.pid = pid, .uffd = msg->fd};
 	bool fixed = false;
 
+	if (p && h->memory.taken) {
+		process.taken = &h->memory.taken[p - h->plan->processes];
+		if (*process.taken)
+			return 0; /* by an engine, before the worker died */
+	}
 	if (!p || !p->has_memory || !uffd_is_one(msg->fd, &fixed)) {
-		close(msg->fd);
+		if (!h->replaying)
+			close(msg->fd);
 		if (!p)
 			return err_set(err, EPROTO,
 			               "process %u is not in pstree.img, or has reported twice: is "
@@ -77,6 +99,7 @@ static int adopt_task(struct handoff *h, struct unixsock_msg *msg, struct err *e
 	process.tracker = p->tracker;
 	process.source = p->source;
 	process.expected = p->expected;
+	process.index = (uint32_t)(p - h->plan->processes);
 	p->tracker = NULL;
 	p->source = NULL;
 	log_info("pid %u: received its userfaultfd, %llu lazy pages%s", pid,
@@ -96,7 +119,7 @@ static int feed(struct handoff *h, const void *bytes, struct unixsock_msg *msg, 
 	event = handshake_feed(&h->handshake, bytes, msg->nr, msg->fd >= 0, err);
 	if (event == HANDSHAKE_TASK)
 		return adopt_task(h, msg, err);
-	if (msg->fd >= 0)
+	if (msg->fd >= 0 && !h->replaying)
 		close(msg->fd);
 	if (event < 0)
 		return event;
@@ -122,6 +145,42 @@ static int feed(struct handoff *h, const void *bytes, struct unixsock_msg *msg, 
 }
 
 static void listen_ready(struct watch *w, uint32_t events);
+static void on_message(struct handoff *h, const void *bytes, struct unixsock_msg *msg);
+
+/*
+ * The kernel puts what comes, descriptors included, into the journal by itself: there is no moment
+ * at which it has been received and nobody could know.
+ */
+static int receive(struct handoff *h, uint8_t *bytes, struct unixsock_msg *msg)
+{
+	/* After the end one more byte is asked for: there must be none. */
+	size_t want = handshake_want(&h->handshake);
+	struct unixsock_raw own = {0}, *raw = &own;
+	bool kept = records(h);
+	int r;
+
+	if (kept) {
+		raw = journal_open(h->memory.journal, RECORD_MESSAGE, 0, sizeof(*raw));
+		if (!raw)
+			return -ENOMEM;
+	}
+	r = unixsock_receive(h->conn, want ? want : 1, raw);
+	if (r == 0) {
+		memcpy(bytes, raw->bytes, sizeof(raw->bytes));
+		r = unixsock_parse(raw, true, msg);
+	}
+	if (kept)
+		journal_seal(h->memory.journal, raw->got > 0);
+	return r;
+}
+
+static void begin(struct handoff *h, int fd)
+{
+	h->conn = fd;
+	h->heard = false;
+	h->state = HANDOFF_TALKING;
+	h->handshake = (struct handshake){.nr_expected = h->plan->nr};
+}
 
 static void conn_ready(struct watch *w, uint32_t events)
 {
@@ -133,10 +192,7 @@ static void conn_ready(struct watch *w, uint32_t events)
 
 	(void)events;
 	while (h->conn >= 0) {
-		size_t want = handshake_want(&h->handshake);
-
-		/* After the end one more byte is asked for: there must be none. */
-		r = unixsock_recv(h->conn, bytes, want ? want : 1, &msg);
+		r = receive(h, bytes, &msg);
 		if (r == -EAGAIN)
 			return;
 		if (h->state == HANDOFF_DONE) {
@@ -156,18 +212,34 @@ static void conn_ready(struct watch *w, uint32_t events)
 			log_warn("somebody connected to %s and left without a word", h->sock->path);
 			h->state = HANDOFF_LISTENING;
 			hang_up(h);
+			if (h->memory.journal)
+				journal_empty(h->memory.journal);
 			return;
 		}
-		if (!h->heard) {
-			h->heard = true;
-			listen_ready(&h->listen_watch, 0); /* who waits is sent away now */
-		}
-		r = msg.nr ? feed(h, bytes, &msg, &err) : handshake_eof(&h->handshake, &err);
-		if (r < 0) {
-			fail(h, &err);
-			return;
-		}
+		on_message(h, bytes, &msg);
 	}
+}
+
+/* The restorer has said something (or, without a byte, is gone). */
+static void on_message(struct handoff *h, const void *bytes, struct unixsock_msg *msg)
+{
+	struct err err = {0};
+	int r;
+
+	if (!h->heard) {
+		h->heard = true;
+		if (!h->replaying)
+			listen_ready(&h->listen_watch, 0); /* who waits is sent away now */
+	}
+	r = msg->nr ? feed(h, bytes, msg, &err) : handshake_eof(&h->handshake, &err);
+	if (r < 0)
+		fail(h, &err);
+}
+
+static int watch_connection(struct handoff *h, struct err *err)
+{
+	return ring_watch(engine_ring(pool_first(h->pool)), &h->conn_watch, h->conn,
+	                  POLLIN | POLLRDHUP, err);
 }
 
 static void listen_ready(struct watch *w, uint32_t events)
@@ -202,14 +274,24 @@ static void listen_ready(struct watch *w, uint32_t events)
 			close(fd);
 			continue;
 		}
-		h->conn = fd;
-		h->heard = false;
-		h->state = HANDOFF_TALKING;
-		h->handshake = (struct handshake){.nr_expected = h->plan->nr};
-		if (ring_watch(engine_ring(pool_first(h->pool)), &h->conn_watch, fd,
-		               POLLIN | POLLRDHUP, &err) < 0)
-			fail(h, &err);
+		handoff_found(h, fd);
 	}
+}
+
+void handoff_found(struct handoff *h, int fd)
+{
+	struct err err = {0};
+	int r = 0;
+
+	begin(h, fd);
+	if (records(h))
+		r = journal_add(h->memory.journal, RECORD_ACCEPT, 0, &fd, sizeof(fd), NULL, 0);
+	if (r < 0)
+		err_set(&err, -r, "a restorer's connection");
+	else
+		r = watch_connection(h, &err);
+	if (r < 0)
+		fail(h, &err);
 }
 
 static void conn_gone(struct watch *w)
@@ -220,8 +302,57 @@ static void conn_gone(struct watch *w)
 		listen_ready(&h->listen_watch, 0);
 }
 
+/* --- after another worker's death ------------------------------------------------------------- */
+
+static void replay_record(struct handoff *h, const struct journal_record *record,
+                          const void *payload)
+{
+	const struct unixsock_raw *raw = payload;
+	struct unixsock_msg msg;
+	struct err err = {0};
+
+	if (record->type == RECORD_ACCEPT && record->len >= sizeof(int)) {
+		begin(h, *(const int *)payload);
+	} else if (record->type == RECORD_HANG_UP) {
+		if (h->state == HANDOFF_TALKING && !h->heard)
+			h->state = HANDOFF_LISTENING;
+		hang_up(h);
+	} else if (record->type == RECORD_MESSAGE && record->len >= sizeof(*raw)) {
+		if (h->state != HANDOFF_TALKING || !unixsock_has_come(raw))
+			return;
+		if (unixsock_parse(raw, false, &msg) < 0) {
+			err_set(&err, EMFILE, "receiving from the restorer");
+			fail(h, &err);
+			return;
+		}
+		on_message(h, raw->bytes, &msg);
+	}
+}
+
+static int replay(struct handoff *h, struct err *err)
+{
+	struct journal_record record;
+	const void *payload;
+	size_t at = 0;
+	int r = journal_load(h->memory.journal, err);
+
+	if (r < 0)
+		return r;
+	h->replaying = true;
+	while (h->state != HANDOFF_FAILED &&
+	       journal_next(h->memory.journal, &at, &record, &payload))
+		replay_record(h, &record, payload);
+	h->replaying = false;
+	return h->conn >= 0 ? watch_connection(h, err) : 0;
+}
+
+int handoff_connection(const struct handoff *h)
+{
+	return h->conn;
+}
+
 int handoff_new(struct pool *pool, struct plan *plan, const struct unixsock *sock,
-                struct handoff **ret, struct err *err)
+                const struct handoff_memory *memory, struct handoff **ret, struct err *err)
 {
 	struct handoff *h = calloc(1, sizeof(*h));
 	int r;
@@ -234,7 +365,12 @@ int handoff_new(struct pool *pool, struct plan *plan, const struct unixsock *soc
 	h->conn = -1;
 	h->listen_watch = (struct watch){.ready = listen_ready};
 	h->conn_watch = (struct watch){.ready = conn_ready, .gone = conn_gone};
-	r = ring_watch(engine_ring(pool_first(pool)), &h->listen_watch, sock->fd, POLLIN, err);
+	if (memory)
+		h->memory = *memory;
+	r = memory ? replay(h, err) : 0;
+	if (r == 0 && h->state != HANDOFF_DONE) /* after that nobody listens any more */
+		r = ring_watch(engine_ring(pool_first(pool)), &h->listen_watch, sock->fd, POLLIN,
+		               err);
 	if (r < 0) {
 		free(h);
 		return r;

@@ -20,10 +20,25 @@ struct pool;
 
 enum handoff_state { HANDOFF_LISTENING, HANDOFF_TALKING, HANDOFF_DONE, HANDOFF_FAILED };
 
-/* Watches the socket from pool's first engine.  Borrows everything; the socket stays the caller's.
+/* What survives a worker; for the next one. */
+struct handoff_memory {
+	struct journal *journal; /* what the restorer has said */
+	uint8_t *taken; /* a byte for each process of the plan: an engine's journal has it */
+};
+
+/*
+ * Watches the socket from pool's first engine.  Borrows everything; the socket stays the caller's.
+ * memory (NULL: none) may have something in it already: then that is gone through first, and
+ * processes that no engine has taken are adopted now.
  */
 int handoff_new(struct pool *pool, struct plan *plan, const struct unixsock *sock,
-                struct handoff **ret, struct err *err);
+                const struct handoff_memory *memory, struct handoff **ret, struct err *err);
+
+/* The connection with the restorer, or -1. */
+int handoff_connection(const struct handoff *h);
+
+/* Go on with a connection that was accepted by somebody who died before he could say so. */
+void handoff_found(struct handoff *h, int fd);
 
 /* FAILED: err tells why. */
 enum handoff_state handoff_state(const struct handoff *h, struct err *err);

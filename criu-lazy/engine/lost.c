@@ -50,6 +50,7 @@ static bool poison(struct session *s, uint64_t addr)
 		tracker_delivered(s->tracker, addr, 1); /* it is unmapped: nobody will miss it */
 		session_account(s);
 		uffd_wake(s->uffd, addr, PAGE_SIZE);
+		session_ready(s);
 		return true;
 	case UFFD_CHANGING:
 	case UFFD_NO_MEMORY:
@@ -78,10 +79,10 @@ bool lost_page(struct session *s, uint64_t addr, uint64_t img, const struct err 
 	killed = s->engine->options.on_lost == ON_LOST_KILL && kill_session(s);
 	if (!killed && !poison(s, addr))
 		return false;
-	s->engine->stats.pages_lost++;
+	s->engine->stats->pages_lost++;
 	if (!s->nr_lost++)
-		s->engine->stats.sessions_lost++;
-	if (s->nr_lost <= LOG_PAGES)
+		s->engine->stats->sessions_lost++;
+	if (s->nr_lost <= LOG_PAGES && !s->engine->abandoning)
 		log_error("%s: page 0x%llx (image 0x%llx) is lost: %s; %s%s", s->name,
 		          (unsigned long long)addr, (unsigned long long)img, why->text,
 		          killed ? "the process is killed" : "touching it raises SIGBUS",
@@ -92,4 +93,24 @@ bool lost_page(struct session *s, uint64_t addr, uint64_t img, const struct err 
 		session_cancel_fetches(s);
 	}
 	return true;
+}
+
+void session_abandon(struct session *s)
+{
+	struct err why = {0};
+	struct tracker_run run;
+
+	if (s->state != SESSION_SERVING)
+		return;
+	session_settle(s);
+	session_cancel_fetches(s);
+	if (!tracker_next(s->tracker, 0, 1, &run))
+		return;
+	given_up(&why);
+	log_warn("%s: %llu pages of it are missing and given up", s->name,
+	         (unsigned long long)tracker_nr_missing(s->tracker));
+	lost_page(s, run.start, run.img, &why);
+	if (s->state == SESSION_DOOMED)
+		log_warn("%s: killed", s->name);
+	session_ready(s);
 }

@@ -17,7 +17,7 @@
 
 struct letter {
 	STAILQ_ENTRY(letter) link;
-	enum { LETTER_ADOPT, LETTER_BACKGROUND, LETTER_HURRY, LETTER_KILL, LETTER_STOP } what;
+	enum { LETTER_ADOPT, LETTER_BACKGROUND, LETTER_HURRY, LETTER_ABANDON, LETTER_STOP } what;
 	struct engine_process process;
 };
 
@@ -27,6 +27,7 @@ struct worker {
 	struct watch bell; /* an eventfd: the inbox has something */
 	int bell_fd;
 	bool stop; /* of the thread */
+	bool started;
 	pthread_mutex_t lock; /* of what follows */
 	STAILQ_HEAD(, letter) inbox;
 	size_t load; /* sessions it has, letters included */
@@ -71,8 +72,8 @@ static void open_letter(struct worker *w, struct letter *letter)
 	case LETTER_HURRY:
 		engine_hurry(w->engine);
 		break;
-	case LETTER_KILL:
-		engine_kill_all(w->engine);
+	case LETTER_ABANDON:
+		engine_abandon(w->engine);
 		break;
 	case LETTER_STOP:
 		w->stop = true;
@@ -149,9 +150,8 @@ static int post(struct worker *w, int what, const struct engine_process *process
 	return 0;
 }
 
-static int worker_start(struct worker *w, const struct engine_options *options, struct err *err)
+static int worker_new(struct worker *w, const struct engine_options *options, struct err *err)
 {
-	sigset_t all, before;
 	int r;
 
 	w->bell_fd = -1;
@@ -164,14 +164,23 @@ static int worker_start(struct worker *w, const struct engine_options *options, 
 	if (w->bell_fd < 0)
 		return err_set(err, errno, "eventfd");
 	w->bell = (struct watch){.ready = bell_rings};
-	r = ring_watch(engine_ring(w->engine), &w->bell, w->bell_fd, POLLIN, err);
-	if (r < 0)
-		return r;
+	return ring_watch(engine_ring(w->engine), &w->bell, w->bell_fd, POLLIN, err);
+}
+
+static int worker_start(struct worker *w, struct err *err)
+{
+	sigset_t all, before;
+	int r;
+
+	publish(w);
 	sigfillset(&all); /* signals are for the first thread */
 	pthread_sigmask(SIG_BLOCK, &all, &before);
 	r = pthread_create(&w->thread, NULL, work, w);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return r ? err_set(err, r, "a worker thread") : 0;
+	if (r)
+		return err_set(err, r, "a worker thread");
+	w->started = true;
+	return 0;
 }
 
 static void worker_release(struct worker *w)
@@ -182,10 +191,23 @@ static void worker_release(struct worker *w)
 	pthread_mutex_destroy(&w->lock);
 }
 
-int pool_new(const struct engine_options *options, unsigned jobs, struct pool **ret,
-             struct err *err)
+/* Before the threads run. */
+static int resume_all(struct pool *pool, const struct engine_resume *how, struct err *err)
+{
+	int r = engine_resume(pool->first, how, err);
+	unsigned i;
+
+	for (i = 0; i < pool->nr_workers && r == 0; i++)
+		r = engine_resume(pool->workers[i].engine, how, err);
+	return r;
+}
+
+int pool_new(const struct engine_options *options, unsigned jobs, struct journal *const *journals,
+             const struct engine_resume *resume, struct pool **ret, struct err *err)
 {
 	struct pool *pool = calloc(1, sizeof(*pool));
+	struct engine_options own = *options;
+	unsigned i;
 	int r;
 
 	if (!pool)
@@ -195,14 +217,16 @@ int pool_new(const struct engine_options *options, unsigned jobs, struct pool **
 		free(pool);
 		return err_set(err, ENOMEM, "engines");
 	}
-	r = engine_new(options, &pool->first, err);
+	own.journal = journals ? journals[0] : NULL;
+	r = engine_new(&own, &pool->first, err);
 	while (r == 0 && pool->nr_workers + 1 < jobs) {
-		r = worker_start(&pool->workers[pool->nr_workers], options, err);
-		if (r < 0)
-			worker_release(&pool->workers[pool->nr_workers]);
-		else
-			pool->nr_workers++;
+		own.journal = journals ? journals[pool->nr_workers + 1] : NULL;
+		r = worker_new(&pool->workers[pool->nr_workers++], &own, err);
 	}
+	if (r == 0 && resume)
+		r = resume_all(pool, resume, err);
+	for (i = 0; i < pool->nr_workers && r == 0; i++)
+		r = worker_start(&pool->workers[i], err);
 	if (r < 0) {
 		pool_free(pool);
 		return r;
@@ -220,8 +244,10 @@ void pool_free(struct pool *pool)
 	for (i = 0; i < pool->nr_workers; i++) {
 		struct worker *w = &pool->workers[i];
 
-		post(w, LETTER_STOP, NULL, NULL);
-		pthread_join(w->thread, NULL);
+		if (w->started) {
+			post(w, LETTER_STOP, NULL, NULL);
+			pthread_join(w->thread, NULL);
+		}
 		worker_release(w);
 	}
 	engine_free(pool->first);
@@ -283,10 +309,20 @@ void pool_hurry(struct pool *pool)
 	tell_all(pool, LETTER_HURRY);
 }
 
-void pool_kill_all(struct pool *pool)
+void pool_abandon(struct pool *pool)
 {
-	engine_kill_all(pool->first);
-	tell_all(pool, LETTER_KILL);
+	engine_abandon(pool->first);
+	tell_all(pool, LETTER_ABANDON);
+}
+
+int pool_descriptors(const struct pool *pool, int (*add)(void *cookie, int fd), void *cookie)
+{
+	int r = engine_descriptors(pool->first, add, cookie);
+	unsigned i;
+
+	for (i = 0; i < pool->nr_workers && r >= 0; i++)
+		r = engine_descriptors(pool->workers[i].engine, add, cookie);
+	return r;
 }
 
 bool pool_expect(struct pool *pool, const struct tracker *tracker, struct source *source)

@@ -15,8 +15,12 @@ struct pool;
 
 enum { POOL_MAX_JOBS = 64 };
 
-int pool_new(const struct engine_options *options, unsigned jobs, struct pool **ret,
-             struct err *err);
+/*
+ * journals: one for each job (that of the options is not looked at), NULL: none.  resume: go on
+ * with what they tell, see engine_resume(); NULL: they are new.
+ */
+int pool_new(const struct engine_options *options, unsigned jobs, struct journal *const *journals,
+             const struct engine_resume *resume, struct pool **ret, struct err *err);
 
 /* Ends the threads.  Sessions that are left are closed, see engine_free(). */
 void pool_free(struct pool *pool);
@@ -28,7 +32,10 @@ struct engine *pool_first(struct pool *pool);
 int pool_adopt(struct pool *pool, const struct engine_process *process, struct err *err);
 void pool_begin_background(struct pool *pool);
 void pool_hurry(struct pool *pool);
-void pool_kill_all(struct pool *pool);
+void pool_abandon(struct pool *pool);
+
+/* As engine_descriptors(), of all; right after pool_new() only. */
+int pool_descriptors(const struct pool *pool, int (*add)(void *cookie, int fd), void *cookie);
 
 /* As engine_expect(). */
 bool pool_expect(struct pool *pool, const struct tracker *tracker, struct source *source);

@@ -37,6 +37,7 @@ TAILQ_HEAD(session_list, session);
 
 /* The address spaces that came from one process by fork while it was lazy. */
 struct family {
+	uint32_t id; /* of the session that founded it */
 	struct session_list members; /* those that have not ended */
 	unsigned nr_owners; /* sessions that point here */
 	unsigned nr_asked; /* requests to a source that are on their way */
@@ -55,6 +56,8 @@ struct session {
 	struct watch watch; /* of uffd */
 	struct watch pid_watch;
 	int nr_watches; /* not yet gone */
+	uint32_t id; /* in the journal */
+	uint32_t index; /* in the plan, of the process that it came from */
 	char name[24]; /* "pid 12", a child born later: "pid 12.1" */
 	unsigned nr_children; /* forked while lazy, for their names */
 	int uffd;
@@ -70,7 +73,10 @@ struct session {
 	bool poisons; /* cannot be killed: lost pages are poisoned */
 	uint64_t nr_lost;
 	struct tracker *tracker;
-	uint64_t counted_missing; /* its share of stats.pages_missing */
+	uint64_t counted_missing; /* its share of stats->pages_missing */
+	uint64_t *marks; /* journal.h: what was delivered; NULL: not kept */
+	uint64_t marks_at;
+	bool marked; /* while a journal is replayed: it has marks there */
 	struct source *source;
 	struct fault_list faults; /* to be answered */
 	struct fault_list waiting; /* for pages in flight */
@@ -112,7 +118,15 @@ struct engine {
 	int latency_fd; /* -1: not held */
 	bool latency_failed;
 	int nr_cpus;
-	struct engine_stats stats;
+	struct engine_stats *stats; /* in the journal, if there is one */
+	struct engine_stats own_stats;
+	struct journal *journal; /* NULL: none */
+	bool told_broken; /* that nobody can go on from it */
+	uint32_t next_id; /* of a session */
+	uint32_t message; /* of those that were read at once, the one that is applied */
+	struct replay *replay; /* resume.c */
+	bool replaying; /* nothing is done to descriptors, nothing is recorded */
+	bool abandoning; /* nothing is brought any more: all that is missing is lost */
 };
 
 /* engine.c */
@@ -218,6 +232,48 @@ void engine_background(struct engine *engine, int64_t now);
  * made longer, and the copier gets what follows.
  */
 void background_ahead(struct session *s, struct tracker_run *run);
+
+/*
+ * record.c: what happens is remembered.  None of them fails: a journal that cannot take more is
+ * broken, which is said once.  All do nothing without a journal, and while it is replayed.
+ */
+bool record_wanted(const struct engine *engine);
+void record_session(struct session *s);
+void record_end(struct engine *engine, uint32_t id);
+void record_quiet(struct session *s);
+void record_applied(struct session *s);
+void record_doubt(struct session *s, const struct tracker_run *run, bool mapped);
+void record_settled(struct session *s);
+/* After the tracker has heard of engine->message, which is a REMAP or an UNMAP. */
+void record_date(struct session *s);
+void record_newborn(struct session *s, const uint8_t *answers, size_t nr);
+
+/* Marks of its own; a child's begin with its parent's (NULL: it has none). */
+void record_marks(struct session *s, const struct session *parent);
+void record_forget_marks(struct session *s);
+
+/*
+ * Where nr messages of s can be read to; NULL with 0: the journal is not wanted, read them
+ * elsewhere; NULL with -ENOMEM: not now.
+ */
+struct uffd_msg *record_events_begin(struct session *s, size_t nr, int *ret_error);
+void record_events_end(struct session *s, size_t nr, bool keep);
+
+/* When it has grown long: shorten it. */
+void record_compact(struct engine *engine);
+
+/* For resume.c: do again what another worker has recorded, and the end of that. */
+bool replay_events(struct session *s, const struct uffd_msg *msgs, size_t nr);
+void replay_date(struct session *s); /* before the tracker hears of the message */
+void replay_quiet(struct session *s);
+void replay_newborn(struct session *child, const uint8_t *answers, size_t nr);
+int session_resume(struct session *s, struct err *err);
+
+/* fill.c: what a source would say when nothing is brought any more. */
+enum source_answer given_up(struct err *err);
+
+/* lost.c: give all of it up, as --on-lost says. */
+void session_abandon(struct session *s);
 
 /*
  * lost.c: the page of the image at addr cannot be had.  true: that is settled, by killing or

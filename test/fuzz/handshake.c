@@ -299,8 +299,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	before = lowest_free();
 	h.sock = (struct unixsock){.fd = listener, .lock_fd = -1, .path = "fuzz"};
 	if (plan_read(fuzz_dir, &plain, &h.plan, &err) < 0 ||
-	    pool_new(&options, 1, &h.pool, &err) < 0 ||
-	    handoff_new(h.pool, &h.plan, &h.sock, &h.handoff, &err) < 0) {
+	    pool_new(&options, 1, NULL, NULL, &h.pool, &err) < 0 ||
+	    handoff_new(h.pool, &h.plan, &h.sock, NULL, &h.handoff, &err) < 0) {
 		fprintf(stderr, "%s\n", err.text);
 		abort();
 	}

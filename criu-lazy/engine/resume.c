@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Going on where another worker died: its journal is replayed into sessions that have no watches
+ * yet, then what is still alive is woken up.
+ *
+ * Descriptors are not touched before the end: the journal may name ones that were closed since, and
+ * whose numbers are somebody else's by now.
+ */
+#include "criu-lazy/base/err.h"
+#include "criu-lazy/base/log.h"
+#include "criu-lazy/engine/journal.h"
+#include "criu-lazy/engine/record.h"
+#include "criu-lazy/engine/session.h"
+#include "criu-lazy/os/uffd.h"
+#include "criu-lazy/track/save.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { ID_MAX = 1 << 26 };
+
+struct replay {
+	struct engine *engine;
+	size_t dates; /* where in the journal those of the events may be */
+	bool applied; /* these events, by who read them */
+	const struct engine_resume *how;
+	struct session **by_id;
+	size_t room;
+};
+
+static struct session *find(const struct replay *p, uint32_t id)
+{
+	return id < p->room ? p->by_id[id] : NULL;
+}
+
+/* Sessions come with ascending numbers; each is noted as soon as somebody names it. */
+static int note_sessions(struct replay *p)
+{
+	struct session *s;
+
+	TAILQ_FOREACH_REVERSE(s, &p->engine->sessions, session_list, link)
+	{
+		if (s->id < p->room && p->by_id[s->id])
+			break;
+		if (s->id >= p->room) {
+			size_t room = (s->id + 64) * 2;
+			struct session **grown = realloc(p->by_id, room * sizeof(struct session *));
+
+			if (!grown)
+				return -ENOMEM;
+			memset(grown + p->room, 0, (room - p->room) * sizeof(struct session *));
+			p->by_id = grown;
+			p->room = room;
+		}
+		p->by_id[s->id] = s;
+	}
+	return 0;
+}
+
+static bool was_applied(const struct replay *p)
+{
+	struct journal_record record;
+	const void *payload;
+	size_t at = p->dates;
+
+	while (journal_next(p->engine->journal, &at, &record, &payload))
+		if (record.type == RECORD_APPLIED)
+			return true;
+	return false;
+}
+
+/* Without a date it was in order; or, if nobody had acted on it, that is found out now. */
+void replay_date(struct session *s)
+{
+	const struct replay *p = s->engine->replay;
+	struct journal_record record;
+	const void *payload;
+	size_t at = p->dates;
+
+	while (journal_next(s->engine->journal, &at, &record, &payload) &&
+	       record.type != RECORD_APPLIED) {
+		const struct record_date *date = payload;
+
+		if (record.type != RECORD_DATE || record.len != sizeof(*date) ||
+		    record.id != s->id || date->message != s->engine->message)
+			continue;
+		tracker_date(s->tracker, date->back);
+		return;
+	}
+	if (p->applied)
+		tracker_date(s->tracker, 0);
+}
+
+/* What was delivered: later than the last of the events that somebody acted on. */
+static void recall(struct session *s)
+{
+	if (s->marked && !s->marks)
+		s->marks = journal_marks_at(s->engine->journal, s->marks_at,
+		                            (size_t)((tracker_nr_pages(s->tracker) + 63) / 64));
+	if (!s->marks)
+		return;
+	tracker_set_marks(s->tracker, s->marks);
+	tracker_recall(s->tracker);
+}
+
+static struct family *find_family(const struct engine *engine, uint32_t id)
+{
+	struct session *s;
+
+	TAILQ_FOREACH(s, &engine->sessions, link)
+		if (s->family->id == id)
+			return s->family;
+	return NULL;
+}
+
+static int on_session(struct replay *p, uint32_t id, const struct record_session *head,
+                      const void *bytes, size_t len, struct err *err)
+{
+	struct engine *engine = p->engine;
+	struct engine_process process = {
+		.uffd = head->uffd, .pidfd = head->pidfd, .index = head->index};
+	char name[sizeof(head->name)];
+	struct session *s;
+	int r;
+
+	if (id > ID_MAX || id < engine->next_id || head->index >= p->how->nr)
+		return err_set(err, EPROTO, "session %u, process %u of the plan", id, head->index);
+	r = tracker_load(bytes, len, &process.tracker, err);
+	if (r < 0)
+		return r;
+	process.source = p->how->source(p->how->cookie, head->index);
+	if (!process.source) {
+		tracker_free(process.tracker);
+		return err_set(err, EPROTO, "process %u has no source", head->index);
+	}
+	memcpy(name, head->name, sizeof(name));
+	name[sizeof(name) - 1] = '\0';
+	engine->next_id = id;
+	s = session_add(engine, &process, name, find_family(engine, head->family), err);
+	if (!s)
+		return -err->code;
+	s->family->id = head->family;
+	s->nr_children = head->nr_children;
+	s->poisons = head->poisons;
+	s->nr_lost = head->nr_lost;
+	s->heard_enough = head->heard_enough;
+	if (head->held_by != RECORD_NOBODY) {
+		s->held_by = find(p, head->held_by);
+		if (!s->held_by) { /* it ended: nothing more will be heard */
+			s->held_by = s;
+			s->heard_enough = true;
+		}
+		engine->nr_held++;
+	}
+	p->how->taken[head->index] = 1;
+	return 0;
+}
+
+static int on_record(struct replay *p, const struct journal_record *r, const void *payload,
+                     struct err *err)
+{
+	struct session *s = find(p, r->id);
+	const struct record_session *head = payload;
+	const struct record_marks *marks = payload;
+
+	if (r->type == RECORD_SESSION) {
+		if (r->len < sizeof(*head))
+			return err_set(err, EPROTO, "a session of %llu bytes",
+			               (unsigned long long)r->len);
+		return on_session(p, r->id, head, head + 1, r->len - sizeof(*head), err);
+	}
+	if (r->type == RECORD_NEXT) {
+		if (r->id < p->engine->next_id || r->id > ID_MAX)
+			return err_set(err, EPROTO, "the next session is %u", r->id);
+		p->engine->next_id = r->id;
+		return 0;
+	}
+	if (!s)
+		return 0; /* there was no memory for it, and nobody will miss it */
+	switch (r->type) {
+	case RECORD_EVENTS:
+		p->applied = was_applied(p);
+		if (!p->applied)
+			TAILQ_FOREACH(s, &p->engine->sessions, link)
+				recall(s);
+		if (!replay_events(find(p, r->id), payload, r->len / sizeof(struct uffd_msg)))
+			return err_set(err, ENOMEM, "events");
+		break;
+	case RECORD_QUIET:
+		replay_quiet(s);
+		break;
+	case RECORD_GONE:
+		if (r->len == sizeof(struct tracker_run) && tracker_reserve(s->tracker, 2) == 0)
+			tracker_forget(s->tracker, payload);
+		break;
+	case RECORD_THERE:
+		if (r->len == sizeof(struct tracker_run))
+			tracker_confirm(s->tracker, payload);
+		break;
+	case RECORD_SETTLED:
+		tracker_settled(s->tracker);
+		break;
+	case RECORD_NEWBORN:
+		replay_newborn(s, payload, r->len);
+		break;
+	case RECORD_MARKS:
+		if (r->len == sizeof(*marks)) {
+			s->marks_at = marks->at;
+			s->marked = true;
+		}
+		break;
+	case RECORD_END:
+		p->by_id[s->id] = NULL;
+		session_end(s, true);
+		break;
+	case RECORD_DATE: /* replay_date() has seen it */
+	case RECORD_APPLIED:
+		break;
+	default:
+		return err_set(err, EPROTO, "an unknown record: %u", r->type);
+	}
+	return 0;
+}
+
+static int replay(struct replay *p, struct err *err)
+{
+	struct journal *j = p->engine->journal;
+	struct journal_record record;
+	const void *payload;
+	size_t at = 0;
+	int r = 0;
+
+	while (r == 0 && journal_next(j, &at, &record, &payload)) {
+		p->dates = at;
+		r = on_record(p, &record, payload, err);
+		if (r < 0)
+			err_wrap(err, "%s, before byte %zu", journal_name(j), at);
+		if (r == 0 && note_sessions(p) < 0)
+			r = err_set(err, ENOMEM, "replaying %s", journal_name(j));
+	}
+	return r;
+}
+
+/* Its descriptors are what they were, and what was delivered need not come again. */
+static int wake_up(struct session *s, struct err *err)
+{
+	bool fixed;
+
+	if (!uffd_is_one(s->uffd, &fixed))
+		return err_set(err, EPROTO, "%s: descriptor %d is no userfaultfd", s->name,
+		               s->uffd);
+	recall(s);
+	if (!s->marks)
+		record_marks(s, s); /* of none yet; but named as a child's are */
+	return session_resume(s, err);
+}
+
+int engine_resume(struct engine *engine, const struct engine_resume *how, struct err *err)
+{
+	struct replay p = {.engine = engine, .how = how};
+	struct engine_stats stats = *engine->stats;
+	struct session *s, *next;
+	int r = journal_load(engine->journal, err);
+
+	if (r < 0)
+		return r;
+	engine->replaying = true;
+	engine->replay = &p;
+	engine->stats->pages_missing = 0;
+	r = replay(&p, err);
+	free(p.by_id);
+	/* What the replay has counted was counted before. */
+	stats.pages_missing = engine->stats->pages_missing;
+	*engine->stats = stats;
+	engine->replay = NULL;
+	if (r < 0)
+		return r; /* still replaying: nothing is closed by engine_free() */
+	engine->replaying = false;
+	TAILQ_FOREACH_SAFE(s, &engine->sessions, link, next)
+		if (r == 0)
+			r = wake_up(s, err);
+	engine->replaying = r < 0;
+	return r;
+}
+
+void engine_kill_recorded(struct journal *journal)
+{
+	struct journal_record record;
+	const void *payload;
+	size_t at = 0;
+
+	journal_load(journal, NULL); /* as far as it can be read */
+	while (journal_next(journal, &at, &record, &payload)) {
+		const struct record_session *head = payload;
+
+		if (record.type == RECORD_SESSION && record.len >= sizeof(*head) &&
+		    head->pidfd >= 0)
+			syscall(SYS_pidfd_send_signal, head->pidfd, SIGKILL, NULL, 0);
+	}
+}
