@@ -31,9 +31,14 @@ struct watch {
 	/* private to ring.c */
 	int fd;
 	uint32_t events;
-	enum { WATCH_IDLE, WATCH_ARMED, WATCH_CANCELLED } state;
-	bool again;
-	struct watch *next_again;
+	enum {
+		WATCH_IDLE,
+		WATCH_ARMED,
+		WATCH_REFUSED, /* no memory for it in the kernel, say: armed anew in a moment */
+		WATCH_CANCELLED,
+	} state;
+	bool again, later, later_due;
+	struct watch *next_again, *next_later;
 };
 
 /* -ENOSYS, -EPERM and so on where io_uring is not to be had; `criu-lazy check` tells why. */
@@ -42,6 +47,10 @@ int ring_new(struct ring **ret, struct err *err);
 /* NULL is fine.  Watches that are still armed are forgotten without gone(). */
 void ring_free(struct ring *ring);
 
+/*
+ * What the kernel refuses for the moment (no memory) is no error: it is asked again until it
+ * agrees. On an error the ring has forgotten w.
+ */
 int ring_watch(struct ring *ring, struct watch *w, int fd, uint32_t events, struct err *err);
 
 /* After this ready() is not called any more.  Does nothing for a watch that is not armed, except
@@ -51,6 +60,12 @@ void ring_unwatch(struct ring *ring, struct watch *w);
 /* Call ready(w, 0) once in the next ring_wait(), whether or not the kernel has something to say.
  * Does nothing for a watch that is not armed. */
 void ring_again(struct ring *ring, struct watch *w);
+
+/*
+ * The same in some 10 ms: for a handler that was refused what it needs (a descriptor, memory),
+ * while what it was called for is still there.
+ */
+void ring_retry(struct ring *ring, struct watch *w);
 
 /*
  * Wait for at most timeout nanoseconds (0: do not wait, INT64_MAX: no limit), call the handlers of
