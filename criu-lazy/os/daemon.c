@@ -3,12 +3,12 @@
 
 #include "criu-lazy/base/cleanup.h"
 #include "criu-lazy/base/err.h"
-#include "criu-lazy/base/log.h"
 
+#include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 int daemon_write_pidfile(const char *pidfile, int pid, struct err *err)
 {
@@ -24,23 +24,24 @@ int daemon_write_pidfile(const char *pidfile, int pid, struct err *err)
 	return 0;
 }
 
-int daemon_enter(const char *pidfile, struct err *err)
+/* The pipe at whose other end the parent waits; -1: nobody does. */
+static int parent_fd = -1;
+
+static void wait_until_ready(int fd)
 {
-	pid_t pid = fork();
+	char byte;
+	ssize_t got;
+
+	do {
+		got = read(fd, &byte, 1);
+	} while (got < 0 && errno == EINTR);
+	_exit(got == 1 ? 0 : 1);
+}
+
+static int leave_terminal(struct err *err)
+{
 	int null, fd;
 
-	if (pid < 0)
-		return err_set(err, errno, "fork");
-	if (pid > 0) {
-		if (pidfile && daemon_write_pidfile(pidfile, pid, err) < 0) {
-			log_error("%s", err->text);
-			kill(pid, SIGKILL);
-			_exit(1);
-		}
-		_exit(0);
-	}
-	if (setsid() < 0)
-		return err_set(err, errno, "setsid");
 	null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (null < 0)
 		return err_set(err, errno, "/dev/null");
@@ -52,12 +53,57 @@ int daemon_enter(const char *pidfile, struct err *err)
 	return 0;
 }
 
+int daemon_enter(const char *pidfile, struct err *err)
+{
+	int ends[2];
+	pid_t pid;
+
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return err_set(err, errno, "pipe");
+	fflush(NULL);
+	pid = fork();
+	if (pid < 0) {
+		close(ends[0]);
+		close(ends[1]);
+		return err_set(err, errno, "fork");
+	}
+	if (pid > 0) {
+		close(ends[1]);
+		wait_until_ready(ends[0]);
+	}
+	close(ends[0]);
+	parent_fd = ends[1];
+	if (setsid() < 0)
+		return err_set(err, errno, "setsid");
+	return pidfile ? daemon_write_pidfile(pidfile, getpid(), err) : 0;
+}
+
+static int let_parent_go(struct err *err)
+{
+	ssize_t put;
+	int r;
+
+	if (parent_fd < 0)
+		return 0;
+	r = leave_terminal(err);
+	if (r < 0)
+		return r;
+	put = write(parent_fd, "", 1);
+	(void)put; /* it may have been killed: nobody waits then */
+	close(parent_fd);
+	parent_fd = -1;
+	return 0;
+}
+
 int daemon_ready_text(int status_fd, const char *text, struct err *err)
 {
 	char out[64] = "";
 	size_t len = 1 + strnlen(text, sizeof(out) - 1);
 	ssize_t put;
+	int r = let_parent_go(err);
 
+	if (r < 0)
+		return r;
 	if (status_fd < 0)
 		return 0;
 	memcpy(out + 1, text, len - 1);

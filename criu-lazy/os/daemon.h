@@ -6,15 +6,18 @@
 struct err;
 
 /*
- * Fork; the child goes on in a session of its own, in the same directory, with descriptors 0-2 at
- * /dev/null.  The parent writes pidfile (decimal, no newline, as CRIU does; NULL: none) and exits
- * with 0, or with 1 if that fails (the child is ended then).
+ * Fork; the child goes on in a session of its own, in the same directory, and has written pidfile
+ * (decimal, no newline, as CRIU does; NULL: none).  The parent exits: with 0 when the child has
+ * said daemon_ready(), with 1 when it has ended before.
  */
 int daemon_enter(const char *pidfile, struct err *err);
 
 int daemon_write_pidfile(const char *pidfile, int pid, struct err *err);
 
-/* Write the readiness byte (zero) and close.  status_fd -1: nothing to do. */
+/*
+ * Let the parent of daemon_enter() go, descriptors 0-2 are /dev/null from now on; write the
+ * readiness byte (zero) and close.  status_fd -1: no byte.
+ */
 int daemon_ready(int status_fd, struct err *err);
 
 /* The same, and this text after the byte, by one write. */

@@ -59,8 +59,10 @@ static pid_t start(const struct dir *dir, const char *pidfile, int errors, int *
 		close(report[0]);
 		close(leash[1]);
 		if (chdir(dir->path) || (errors >= 0 && dup2(errors, STDERR_FILENO) < 0) ||
-		    daemon_enter(pidfile, &err) < 0)
+		    daemon_enter(pidfile, &err) < 0 || daemon_ready(-1, &err) < 0) {
+			fprintf(stderr, "%s\n", err.text);
 			_exit(2);
+		}
 		alarm(PATIENCE);
 		tell_self(report[1]);
 		while (read(leash[0], &byte, 1) > 0)
