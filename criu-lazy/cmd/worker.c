@@ -186,6 +186,8 @@ static int get_ready(struct helper *h, bool resume, struct err *err)
 		                &h->handoff, err);
 	if (r == 0 && resume)
 		r = sort_descriptors(h, &before, err);
+	if (r == 0)
+		r = pool_start(h->pool, err);
 	if (r < 0)
 		return r;
 	if (h->memory && h->memory->ready)

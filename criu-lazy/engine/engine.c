@@ -213,6 +213,12 @@ int session_resume(struct session *s, struct err *err)
 	return 0;
 }
 
+void engine_fail(struct engine *engine, const struct err *err)
+{
+	if (!engine->failed.code)
+		engine->failed = *err;
+}
+
 struct session *session_add(struct engine *engine, const struct engine_process *process,
                             const char *name, struct family *family, struct err *err)
 {
@@ -262,9 +268,14 @@ int engine_adopt(struct engine *engine, const struct engine_process *process, st
 	snprintf(name, sizeof(name), "pid %u", process->pid);
 	s = session_add(engine, process, name, NULL, err);
 	if (!s) {
-		close(process->uffd);
-		if (process->pidfd >= 0)
+		engine_fail(engine, err);
+		if (engine->journal)
+			return -err->code; /* for the next worker */
+		if (process->pidfd >= 0) {
+			syscall(SYS_pidfd_send_signal, process->pidfd, SIGKILL, NULL, 0);
 			close(process->pidfd);
+		}
+		close(process->uffd);
 		return -err->code;
 	}
 	record_marks(s, NULL);
@@ -279,8 +290,20 @@ int engine_adopt(struct engine *engine, const struct engine_process *process, st
 /* Nothing missing, nothing unread, nothing unfinished: then, and only then, it may be closed. */
 static bool complete(struct session *s)
 {
-	return !tracker_nr_missing(s->tracker) && !s->faults.nr && !s->waiting.nr &&
-	       s->engine->background && uffd_quiet(s->uffd) == UFFD_DONE && !session_drain(s);
+	enum uffd_outcome outcome;
+
+	if (tracker_nr_missing(s->tracker) || s->faults.nr || s->waiting.nr ||
+	    !s->engine->background)
+		return false;
+	outcome = uffd_quiet(s->uffd);
+	if (outcome == UFFD_EXITED)
+		session_end(s, true);
+	if (outcome != UFFD_DONE)
+		return false;
+	if (!session_drain(s))
+		return true;
+	session_ready(s); /* what came is read, so the ring has nothing to tell about it */
+	return false;
 }
 
 static void serve(struct session *s)
@@ -451,6 +474,10 @@ int engine_turn(struct engine *engine, int64_t until, struct err *err)
 		run_timed(engine, now);
 	if (now >= engine->next_check)
 		check_all(engine, now);
+	if (engine->failed.code) {
+		*err = engine->failed;
+		return -err->code;
+	}
 	/*
 	 * Who was woken may be queued on this very processor, behind us, until the next tick: let
 	 * it run first.  It comes back soon, by its next fault.

@@ -126,4 +126,7 @@ void engine_abandon(struct engine *engine);
 
 void engine_stats(const struct engine *engine, struct engine_stats *ret);
 
+/* What was read cannot be applied (no memory): engine_turn() says so, the journal has it. */
+void engine_fail(struct engine *engine, const struct err *err);
+
 #endif

@@ -73,22 +73,17 @@ static void on_fork(struct session *s, int uffd)
 	/* What is read together with the FORK is for the child, too: see children_reserve(). */
 	if (tracker_fork(s->tracker, &child.tracker) < 0 ||
 	    tracker_reserve(child.tracker, MESSAGES) < 0) {
-		/*
-		 * Nothing can be said about the child's pages.  Keeping the descriptor open keeps
-		 * its threads waiting rather than reading zeros.
-		 */
-		log_error("%s: out of memory for a forked child: it will wait for ever", s->name);
-		s->engine->stats->sessions_lost++;
-		s->engine->next_id++;
 		tracker_free(child.tracker);
+		err_set(&err, ENOMEM, "%s: a forked child", s->name);
+		engine_fail(s->engine, &err); /* its descriptor stays open, so it waits */
 		return;
 	}
 	child.source = source_share(s->source);
 	child.index = s->index;
 	newborn = session_add(s->engine, &child, name, s->family, &err);
 	if (!newborn) {
-		log_error("%s: %s: a forked child will wait for ever", s->name, err.text);
-		s->engine->stats->sessions_lost++;
+		err_wrap(&err, "%s: a forked child", s->name);
+		engine_fail(s->engine, &err);
 		return;
 	}
 	record_marks(newborn, s);

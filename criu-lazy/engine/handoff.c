@@ -13,10 +13,14 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+
+enum { ADOPT_AGAIN = 1 };
 
 enum record_type { RECORD_ACCEPT = 1, RECORD_MESSAGE, RECORD_HANG_UP };
 
@@ -53,10 +57,38 @@ static void hang_up(struct handoff *h)
 	h->conn = -1;
 }
 
+/*
+ * A userfaultfd that nobody will serve: its process must not outlive it, or it reads zeros.  The
+ * sender is the process itself (SO_PASSCRED), and as it has waited for the restorer since, or for a
+ * page, the pid is still its own.
+ */
+static void refuse_sender(pid_t pid)
+{
+	if (pid > 0 && kill(pid, SIGKILL) == 0)
+		log_warn("process %d of this host: killed: its memory will not be completed", pid);
+}
+
+/* The restorer cannot send any more from now on; who has sent something is refused. */
+static void refuse_queued(int conn)
+{
+	struct unixsock_msg msg;
+	uint8_t bytes[8];
+
+	shutdown(conn, SHUT_RD);
+	while (unixsock_peek(conn, &msg) == 0 && msg.nr) {
+		if (msg.nr_fds)
+			refuse_sender(msg.pid);
+		if (recv(conn, bytes, msg.nr, MSG_DONTWAIT) < 0)
+			return;
+	}
+}
+
 static void fail(struct handoff *h, const struct err *err)
 {
 	h->err = *err;
 	h->state = HANDOFF_FAILED;
+	if (h->conn >= 0 && !h->replaying)
+		refuse_queued(h->conn);
 	hang_up(h);
 }
 
@@ -82,8 +114,11 @@ static int adopt_task(struct handoff *h, struct unixsock_msg *msg, struct err *e
 			return 0; /* by an engine, before the worker died */
 	}
 	if (!p || !p->has_memory || !uffd_is_one(msg->fd, &fixed)) {
-		if (!h->replaying)
+		if (!h->replaying) {
+			if (uffd_is_one(msg->fd, &fixed))
+				refuse_sender(msg->pid);
 			close(msg->fd);
+		}
 		if (!p)
 			return err_set(err, EPROTO,
 			               "process %u is not in pstree.img, or has reported twice: is "
@@ -105,7 +140,12 @@ static int adopt_task(struct handoff *h, struct unixsock_msg *msg, struct err *e
 	log_info("pid %u: received its userfaultfd, %llu lazy pages%s", pid,
 	         (unsigned long long)p->nr_lazy,
 	         process.pidfd < 0 ? " (process not identified)" : "");
-	return pool_adopt(h->pool, &process, err);
+	if (pool_adopt(h->pool, &process, err) == 0)
+		return 0;
+	if (h->memory.journal) /* it is not the restore that has failed: the next worker adopts */
+		return ADOPT_AGAIN;
+	refuse_sender(msg->pid);
+	return -err->code;
 }
 
 /* What came is complete to the kernel; is it, to the protocol? */
@@ -145,7 +185,7 @@ static int feed(struct handoff *h, const void *bytes, struct unixsock_msg *msg, 
 }
 
 static void listen_ready(struct watch *w, uint32_t events);
-static void on_message(struct handoff *h, const void *bytes, struct unixsock_msg *msg);
+static int on_message(struct handoff *h, const void *bytes, struct unixsock_msg *msg);
 
 /*
  * The kernel puts what comes, descriptors included, into the journal by itself: there is no moment
@@ -216,12 +256,13 @@ static void conn_ready(struct watch *w, uint32_t events)
 				journal_empty(h->memory.journal);
 			return;
 		}
-		on_message(h, bytes, &msg);
+		if (on_message(h, bytes, &msg) == ADOPT_AGAIN)
+			return;
 	}
 }
 
 /* The restorer has said something (or, without a byte, is gone). */
-static void on_message(struct handoff *h, const void *bytes, struct unixsock_msg *msg)
+static int on_message(struct handoff *h, const void *bytes, struct unixsock_msg *msg)
 {
 	struct err err = {0};
 	int r;
@@ -234,6 +275,7 @@ static void on_message(struct handoff *h, const void *bytes, struct unixsock_msg
 	r = msg->nr ? feed(h, bytes, msg, &err) : handshake_eof(&h->handshake, &err);
 	if (r < 0)
 		fail(h, &err);
+	return r;
 }
 
 static int watch_connection(struct handoff *h, struct err *err)
@@ -267,10 +309,12 @@ static void listen_ready(struct watch *w, uint32_t events)
 			log_warn("connection refused: %s", err.text);
 			if (fd == -EPERM)
 				continue;
+			ring_retry(engine_ring(pool_first(h->pool)), &h->listen_watch);
 			return;
 		}
 		if (h->state != HANDOFF_LISTENING) {
 			log_warn("a second restorer connected to %s: sent away", h->sock->path);
+			refuse_queued(fd);
 			close(fd);
 			continue;
 		}

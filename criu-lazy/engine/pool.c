@@ -17,9 +17,11 @@
 
 struct letter {
 	STAILQ_ENTRY(letter) link;
-	enum { LETTER_ADOPT, LETTER_BACKGROUND, LETTER_HURRY, LETTER_ABANDON, LETTER_STOP } what;
-	struct engine_process process;
+	struct engine_process process; /* to adopt */
 };
+
+/* Bits of worker.orders: what has to be told needs no memory. */
+enum { ORDER_BACKGROUND = 1, ORDER_HURRY = 2, ORDER_ABANDON = 4, ORDER_STOP = 8 };
 
 struct worker {
 	pthread_t thread;
@@ -30,6 +32,7 @@ struct worker {
 	bool started;
 	pthread_mutex_t lock; /* of what follows */
 	STAILQ_HEAD(, letter) inbox;
+	unsigned orders;
 	size_t load; /* sessions it has, letters included */
 	struct engine_stats stats; /* a copy from the last time it was published */
 	int failed; /* negative errno */
@@ -53,53 +56,56 @@ static void publish(struct worker *w)
 	pthread_mutex_unlock(&w->lock);
 }
 
-static void open_letter(struct worker *w, struct letter *letter)
+static void failed(struct worker *w, const struct err *err)
 {
-	struct err err = {0};
+	pthread_mutex_lock(&w->lock);
+	w->failed = -err->code;
+	w->err = *err;
+	pthread_mutex_unlock(&w->lock);
+}
 
-	switch (letter->what) {
-	case LETTER_ADOPT:
-		if (engine_adopt(w->engine, &letter->process, &err) < 0) {
-			pthread_mutex_lock(&w->lock);
-			w->failed = -err.code;
-			w->err = err;
-			pthread_mutex_unlock(&w->lock);
-		}
-		break;
-	case LETTER_BACKGROUND:
+/* After all letters that came before: who is adopted belongs to "all". */
+static void obey(struct worker *w, unsigned orders)
+{
+	if (orders & ORDER_BACKGROUND)
 		engine_begin_background(w->engine);
-		break;
-	case LETTER_HURRY:
+	if (orders & ORDER_HURRY)
 		engine_hurry(w->engine);
-		break;
-	case LETTER_ABANDON:
+	if (orders & ORDER_ABANDON)
 		engine_abandon(w->engine);
-		break;
-	case LETTER_STOP:
+	if (orders & ORDER_STOP)
 		w->stop = true;
-		break;
-	}
 }
 
 static void bell_rings(struct watch *bell, uint32_t events)
 {
 	struct worker *w = (struct worker *)((char *)bell - offsetof(struct worker, bell));
-	struct letter *letter;
+	struct err err = {0};
 	uint64_t rung;
 	ssize_t got = read(w->bell_fd, &rung, sizeof(rung));
 
 	(void)got;
 	(void)events;
 	for (;;) {
+		struct letter *letter;
+		unsigned orders = 0;
+
 		pthread_mutex_lock(&w->lock);
 		letter = STAILQ_FIRST(&w->inbox);
-		if (letter)
+		if (letter) {
 			STAILQ_REMOVE_HEAD(&w->inbox, link);
+		} else {
+			orders = w->orders;
+			w->orders = 0;
+		}
 		pthread_mutex_unlock(&w->lock);
-		if (!letter)
-			break;
-		open_letter(w, letter);
+		if (letter && engine_adopt(w->engine, &letter->process, &err) < 0)
+			failed(w, &err);
 		free(letter);
+		if (!letter) {
+			obey(w, orders);
+			break;
+		}
 	}
 	publish(w);
 }
@@ -115,10 +121,7 @@ static void *work(void *arg)
 		int64_t now = clock_now();
 
 		if (engine_turn(w->engine, now + PUBLISH_EVERY, &err) < 0) {
-			pthread_mutex_lock(&w->lock);
-			w->failed = -err.code;
-			w->err = err;
-			pthread_mutex_unlock(&w->lock);
+			failed(w, &err);
 			break;
 		}
 		if (now - published > PUBLISH_EVERY || engine_nr_sessions(w->engine) != before) {
@@ -130,23 +133,35 @@ static void *work(void *arg)
 	return NULL;
 }
 
-static int post(struct worker *w, int what, const struct engine_process *process, struct err *err)
+/* An eventfd has room for every 1 that can ever be written. */
+static void ring_bell(struct worker *w)
+{
+	static const uint64_t one = 1;
+	ssize_t put = write(w->bell_fd, &one, sizeof(one));
+
+	(void)put;
+}
+
+static void order(struct worker *w, unsigned what)
+{
+	pthread_mutex_lock(&w->lock);
+	w->orders |= what;
+	pthread_mutex_unlock(&w->lock);
+	ring_bell(w);
+}
+
+static int post(struct worker *w, const struct engine_process *process, struct err *err)
 {
 	struct letter *letter = calloc(1, sizeof(*letter));
-	uint64_t one = 1;
 
 	if (!letter)
 		return err_set(err, ENOMEM, "a message to a worker");
-	letter->what = (__typeof__(letter->what))what;
-	if (process)
-		letter->process = *process;
+	letter->process = *process;
 	pthread_mutex_lock(&w->lock);
 	STAILQ_INSERT_TAIL(&w->inbox, letter, link);
-	if (process)
-		w->load++;
+	w->load++;
 	pthread_mutex_unlock(&w->lock);
-	if (write(w->bell_fd, &one, sizeof(one)) < 0)
-		return err_set(err, errno, "waking a worker");
+	ring_bell(w);
 	return 0;
 }
 
@@ -207,7 +222,6 @@ int pool_new(const struct engine_options *options, unsigned jobs, struct journal
 {
 	struct pool *pool = calloc(1, sizeof(*pool));
 	struct engine_options own = *options;
-	unsigned i;
 	int r;
 
 	if (!pool)
@@ -225,14 +239,22 @@ int pool_new(const struct engine_options *options, unsigned jobs, struct journal
 	}
 	if (r == 0 && resume)
 		r = resume_all(pool, resume, err);
-	for (i = 0; i < pool->nr_workers && r == 0; i++)
-		r = worker_start(&pool->workers[i], err);
 	if (r < 0) {
 		pool_free(pool);
 		return r;
 	}
 	*ret = pool;
 	return 0;
+}
+
+int pool_start(struct pool *pool, struct err *err)
+{
+	unsigned i;
+	int r = 0;
+
+	for (i = 0; i < pool->nr_workers && r == 0; i++)
+		r = worker_start(&pool->workers[i], err);
+	return r;
 }
 
 void pool_free(struct pool *pool)
@@ -245,7 +267,7 @@ void pool_free(struct pool *pool)
 		struct worker *w = &pool->workers[i];
 
 		if (w->started) {
-			post(w, LETTER_STOP, NULL, NULL);
+			order(w, ORDER_STOP);
 			pthread_join(w->thread, NULL);
 		}
 		worker_release(w);
@@ -275,6 +297,7 @@ int pool_adopt(struct pool *pool, const struct engine_process *process, struct e
 	size_t least = engine_nr_sessions(pool->first);
 	struct worker *best = NULL;
 	unsigned i;
+	int r;
 
 	for (i = 0; i < pool->nr_workers; i++) {
 		size_t load = worker_load(&pool->workers[i]);
@@ -286,33 +309,53 @@ int pool_adopt(struct pool *pool, const struct engine_process *process, struct e
 	}
 	if (!best)
 		return engine_adopt(pool->first, process, err);
-	return post(best, LETTER_ADOPT, process, err);
+	r = post(best, process, err);
+	if (r < 0)
+		engine_fail(pool->first, err);
+	return r;
 }
 
-static void tell_all(struct pool *pool, int what)
+static void tell_all(struct pool *pool, unsigned what)
 {
 	unsigned i;
 
 	for (i = 0; i < pool->nr_workers; i++)
-		post(&pool->workers[i], what, NULL, NULL);
+		order(&pool->workers[i], what);
 }
 
 void pool_begin_background(struct pool *pool)
 {
 	engine_begin_background(pool->first);
-	tell_all(pool, LETTER_BACKGROUND);
+	tell_all(pool, ORDER_BACKGROUND);
 }
 
 void pool_hurry(struct pool *pool)
 {
 	engine_hurry(pool->first);
-	tell_all(pool, LETTER_HURRY);
+	tell_all(pool, ORDER_HURRY);
 }
 
 void pool_abandon(struct pool *pool)
 {
 	engine_abandon(pool->first);
-	tell_all(pool, LETTER_ABANDON);
+	tell_all(pool, ORDER_ABANDON);
+}
+
+/* Those of processes that a worker has not adopted yet, too. */
+static int letter_descriptors(const struct worker *w, int (*add)(void *cookie, int fd),
+                              void *cookie)
+{
+	const struct letter *letter;
+	int r = 0;
+
+	STAILQ_FOREACH(letter, &w->inbox, link)
+	{
+		if (r == 0)
+			r = add(cookie, letter->process.uffd);
+		if (r == 0 && letter->process.pidfd >= 0)
+			r = add(cookie, letter->process.pidfd);
+	}
+	return r;
 }
 
 int pool_descriptors(const struct pool *pool, int (*add)(void *cookie, int fd), void *cookie)
@@ -320,8 +363,11 @@ int pool_descriptors(const struct pool *pool, int (*add)(void *cookie, int fd), 
 	int r = engine_descriptors(pool->first, add, cookie);
 	unsigned i;
 
-	for (i = 0; i < pool->nr_workers && r >= 0; i++)
-		r = engine_descriptors(pool->workers[i].engine, add, cookie);
+	for (i = 0; i < pool->nr_workers && r >= 0; i++) {
+		r = letter_descriptors(&pool->workers[i], add, cookie);
+		if (r >= 0)
+			r = engine_descriptors(pool->workers[i].engine, add, cookie);
+	}
 	return r;
 }
 

@@ -34,7 +34,10 @@ void pool_begin_background(struct pool *pool);
 void pool_hurry(struct pool *pool);
 void pool_abandon(struct pool *pool);
 
-/* As engine_descriptors(), of all; right after pool_new() only. */
+/* Start the threads: when it is known whose every descriptor is. */
+int pool_start(struct pool *pool, struct err *err);
+
+/* As engine_descriptors(), of all; before pool_start() only. */
 int pool_descriptors(const struct pool *pool, int (*add)(void *cookie, int fd), void *cookie);
 
 /* As engine_expect(). */

@@ -239,6 +239,10 @@ static int replay(struct replay *p, struct err *err)
 		r = on_record(p, &record, payload, err);
 		if (r < 0)
 			err_wrap(err, "%s, before byte %zu", journal_name(j), at);
+		if (r == 0 && p->engine->failed.code) {
+			*err = p->engine->failed;
+			r = -err->code;
+		}
 		if (r == 0 && note_sessions(p) < 0)
 			r = err_set(err, ENOMEM, "replaying %s", journal_name(j));
 	}

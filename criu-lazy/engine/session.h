@@ -14,6 +14,7 @@
 #ifndef CRIU_LAZY_ENGINE_SESSION_H
 #define CRIU_LAZY_ENGINE_SESSION_H
 
+#include "criu-lazy/base/err.h"
 #include "criu-lazy/engine/engine.h"
 #include "criu-lazy/os/ring.h"
 #include "criu-lazy/source/source.h"
@@ -126,6 +127,7 @@ struct engine {
 	uint32_t message; /* of those that were read at once, the one that is applied */
 	struct replay *replay; /* resume.c */
 	bool replaying; /* nothing is done to descriptors, nothing is recorded */
+	struct err failed; /* it cannot go on: the next worker replays what it has begun */
 	bool abandoning; /* nothing is brought any more: all that is missing is lost */
 };
 

@@ -131,12 +131,11 @@ enum uffd_outcome uffd_registered(int fd, uint64_t addr, uint64_t len)
 enum uffd_outcome uffd_quiet(int fd)
 {
 	/* Lifting write protection where there is none: checked for changes and for life first. */
-	struct uffdio_writeprotect wp = {.range = {UINT64_C(1) << 16, PAGE_SIZE}};
+	struct uffdio_writeprotect wp = {.range = {UINT64_C(1) << 24, PAGE_SIZE}};
 	int error = ioctl(fd, UFFDIO_WRITEPROTECT, &wp) < 0 ? errno : 0;
 
-	if (error == EAGAIN)
-		return UFFD_CHANGING;
-	return error == ESRCH ? UFFD_EXITED : UFFD_DONE;
+	/* ENOENT: nothing is registered there, as was to be expected. */
+	return error == ENOENT ? UFFD_DONE : judge(error);
 }
 
 int uffd_read(int fd, struct uffd_msg *msgs, size_t max)
@@ -161,7 +160,7 @@ bool uffd_is_one(int fd, bool *ret_fixed)
 	if (flags < 0 || readlink(path, name, sizeof(name) - 1) < 0 ||
 	    strcmp(name, "anon_inode:[userfaultfd]"))
 		return false;
-	/* One without UFFDIO_API refuses every call, and so could not even tell its process's end. */
+	/* One without UFFDIO_API refuses every call: not even its end could be told. */
 	if (ioctl(fd, UFFDIO_WAKE, &nobody) < 0)
 		return false;
 	*ret_fixed = !(flags & O_NONBLOCK);

@@ -5,6 +5,7 @@
 #include "criu-lazy/base/err.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <libgen.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -156,8 +157,56 @@ static void take_fds(const struct cmsghdr *cmsg, bool close_surplus, struct unix
 	}
 }
 
+int unixsock_peek(int fd, struct unixsock_msg *ret)
+{
+	/* No room for a descriptor: the kernel makes none, and says that there is one. */
+	union {
+		char bytes[CMSG_SPACE(sizeof(struct ucred))];
+		struct cmsghdr align;
+	} control;
+	char bytes[8];
+	struct iovec iov = {.iov_base = bytes, .iov_len = sizeof(bytes)};
+	struct msghdr msg = {.msg_iov = &iov,
+	                     .msg_iovlen = 1,
+	                     .msg_control = control.bytes,
+	                     .msg_controllen = sizeof(control.bytes)};
+	const struct cmsghdr *cmsg;
+	struct ucred cred;
+	ssize_t got;
+
+	*ret = (struct unixsock_msg){.fd = -1};
+	do {
+		got = recvmsg(fd, &msg, MSG_PEEK | MSG_DONTWAIT);
+	} while (got < 0 && errno == EINTR);
+	if (got < 0)
+		return -errno;
+	ret->nr = (size_t)got;
+	ret->nr_fds = !!(msg.msg_flags & MSG_CTRUNC);
+	cmsg = CMSG_FIRSTHDR(&msg);
+	if (cmsg && cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_CREDENTIALS) {
+		memcpy(&cred, CMSG_DATA(cmsg), sizeof(cred));
+		ret->pid = cred.pid;
+	}
+	return 0;
+}
+
+/*
+ * A descriptor that comes while the table is full is lost, and a userfaultfd's process reads zeros
+ * from then on: look first.
+ */
+static int has_room(int fd)
+{
+	int spare = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+	if (spare < 0)
+		return -errno;
+	close(spare);
+	return 0;
+}
+
 int unixsock_receive(int fd, size_t size, struct unixsock_raw *raw)
 {
+	int r = has_room(fd);
 	ssize_t got;
 
 	raw->got = -1;
@@ -166,6 +215,8 @@ int unixsock_receive(int fd, size_t size, struct unixsock_raw *raw)
 	                           .msg_iovlen = 1,
 	                           .msg_control = raw->control.bytes,
 	                           .msg_controllen = sizeof(raw->control.bytes)};
+	if (r < 0)
+		return r;
 	do {
 		got = recvmsg(fd, &raw->msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 	} while (got < 0 && errno == EINTR);

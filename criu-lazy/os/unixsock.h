@@ -64,7 +64,16 @@ struct unixsock_raw {
 	int32_t got; /* -1: it was not noted how many bytes came */
 };
 
-/* Receive at most size (<= 8) bytes.  0, -EAGAIN, or another negative errno. */
+/*
+ * Who sent what comes next (pid), and does a descriptor come with it (nr_fds: 1)?  Takes nothing.
+ * 0 or negative errno; nr 0: end of file.
+ */
+int unixsock_peek(int fd, struct unixsock_msg *ret);
+
+/*
+ * Receive at most size (<= 8) bytes.  0, -EAGAIN, or another negative errno; then, with -EMFILE
+ * too, nothing has been taken from the socket.
+ */
 int unixsock_receive(int fd, size_t size, struct unixsock_raw *raw);
 
 /* false: nothing had come when whoever received was stopped. */

@@ -358,7 +358,7 @@ static void test_exited(void **state)
 static void test_is_one(void **state)
 {
 	uint64_t features;
-	int good = open_uffd(&features), blocking, event = eventfd(0, 0), ends[2];
+	int good = open_uffd(&features), raw, event = eventfd(0, 0), ends[2];
 	struct uffd_msg msg;
 	bool fixed = true;
 
@@ -367,14 +367,17 @@ static void test_is_one(void **state)
 		skip_because("no userfaultfd here: %s", strerror(-good));
 	assert_true(uffd_is_one(good, &fixed));
 	assert_false(fixed);
-	blocking = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
-	assert_true(blocking >= 0);
-	assert_true(uffd_is_one(blocking, &fixed));
+	assert_int_equal(fcntl(good, F_SETFL, 0), 0);
+	assert_true(uffd_is_one(good, &fixed));
 	assert_true(fixed);
-	assert_true(fcntl(blocking, F_GETFL) & O_NONBLOCK);
-	assert_true(uffd_is_one(blocking, &fixed));
+	assert_true(fcntl(good, F_GETFL) & O_NONBLOCK);
+	assert_true(uffd_is_one(good, &fixed));
 	assert_false(fixed);
-	assert_true(uffd_read(blocking, &msg, 1) < 0); /* nobody has said UFFDIO_API */
+
+	raw = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	assert_true(raw >= 0);
+	assert_true(uffd_read(raw, &msg, 1) < 0); /* nobody has said UFFDIO_API */
+	assert_false(uffd_is_one(raw, &fixed));
 
 	assert_int_equal(pipe(ends), 0);
 	assert_false(uffd_is_one(ends[0], &fixed));
@@ -384,7 +387,7 @@ static void test_is_one(void **state)
 	assert_false(uffd_is_one(-1, &fixed));
 	close(ends[1]);
 	close(event);
-	close(blocking);
+	close(raw);
 	close(good);
 }
 
