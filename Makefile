@@ -4,6 +4,7 @@
 #
 #   BUILD=dir     where everything that is built goes (default build)
 #   SANITIZE=1    with AddressSanitizer and UndefinedBehaviorSanitizer (use another BUILD with it)
+#   THREADS=1     with ThreadSanitizer (the same)
 
 BUILD    ?= build
 PREFIX   ?= /usr/local
@@ -20,6 +21,10 @@ LIBS = -luring -lprotobuf-c -lcap -lgnutls -llz4 -pthread
 ifeq ($(SANITIZE),1)
 BASE_CFLAGS += -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 LDFLAGS += -fsanitize=address,undefined
+endif
+ifeq ($(THREADS),1)
+BASE_CFLAGS += -fsanitize=thread -fno-omit-frame-pointer
+LDFLAGS += -fsanitize=thread
 endif
 
 # --- what there is --------------------------------------------------------------------------------
@@ -40,7 +45,7 @@ CERTS    := $(BUILD)/test/certs/make
 HEADERS  := $(wildcard $(addsuffix /*.h,$(FLOORS) criu-lazy/cmd))
 
 .PHONY: all help check check-unit check-zdtm check-real unit-progs lint sanitize fuzz fuzz-build \
-	bench demo install clean
+	repeat bench demo install clean
 .SECONDARY:
 
 all: $(PROG)
@@ -86,7 +91,8 @@ $(CERTS): %: %.o
 	@echo '  LINK $@'
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ -lgnutls -o $@
 
-include test/zdtm/Makefile.inc test/proxy/Makefile.inc bench/Makefile.inc man/Makefile.inc
+include test/zdtm/Makefile.inc test/proxy/Makefile.inc test/soak/Makefile.inc \
+	test/torture/Makefile.inc bench/Makefile.inc man/Makefile.inc
 
 -include $(wildcard $(LIB_OBJS:.o=.d) $(CMD_OBJS:.o=.d) $(UNIT:=.d) $(CERTS).d)
 
@@ -97,29 +103,35 @@ include test/zdtm/Makefile.inc test/proxy/Makefile.inc bench/Makefile.inc man/Ma
 ## make check        every test (installs what they need); ends with "N passed, N failed"
 ## make check-unit   unit tests only
 ## make check-zdtm   whole-system tests only
-## make sanitize     the program and the tests once more under ASan and UBSan
+## make sanitize     the program and the tests once more under ASan, UBSan, TSan
 ## make fuzz         a minute for each fuzz target (FUZZ_SECONDS=60)
+## make soak         programs that do everything to memory that is missing, and a killer beside the
+##                   helper, ten minutes long (SECONDS=600 SEED=n)
+## make repeat       a container checkpointed and restored lazily, 400 times (REPEAT=400)
 ## make bench        side by side with CRIU's own helper; tables and pictures
 ## make lint         formatting, static analysis, headers compile alone, the floors' include rule
 ## make man          the manual pages: build/man
-## make install      the program and its manual; DESTDIR= PREFIX=/usr/local
+## make install      the program, its manual and its unit for systemd; DESTDIR= PREFIX=/usr/local
 ## make clean
 
 # Debian's packages and a CRIU that runs here; each does nothing when it has nothing to do.
 SETUP = .ci/setup
 CRIUS = test/criu/fetch build/criu
 SANITIZED ?= $(BUILD)/sanitize
+THREADED  ?= $(BUILD)/threads
 STAGES ?= unit floors man fuzz cli zdtm_4_2 zdtm_4_1 zdtm_slow zdtm_jobs real_4_2 real_4_1 \
-	proxy remote zdtm_remote zdtm_proxy runc unit_sanitized cli_sanitized zdtm_sanitized
-CHECK = BUILD=$(BUILD) SANITIZED=$(SANITIZED) .ci/check
+	proxy remote zdtm_remote zdtm_proxy runc unit_sanitized cli_sanitized zdtm_sanitized \
+	unit_threads zdtm_threads soak torture systemd
+CHECK = BUILD=$(BUILD) SANITIZED=$(SANITIZED) THREADED=$(THREADED) .ci/check
 
 unit-progs: $(UNIT) $(CERTS)
 
 check:
 	$(SETUP) test
 	$(CRIUS) trixie sid
-	$(MAKE) all unit-progs zdtm-progs proxy man fuzz-build
+	$(MAKE) all unit-progs zdtm-progs proxy soak-progs torture-progs man fuzz-build
 	$(MAKE) BUILD=$(SANITIZED) SANITIZE=1 all unit-progs zdtm-progs
+	$(MAKE) BUILD=$(THREADED) THREADS=1 all unit-progs zdtm-progs
 	$(CHECK) $(STAGES)
 
 check-unit: unit-progs
@@ -137,7 +149,16 @@ sanitize:
 	$(SETUP) test
 	$(CRIUS) sid
 	$(MAKE) BUILD=$(SANITIZED) SANITIZE=1 all unit-progs zdtm-progs
-	$(CHECK) unit_sanitized zdtm_sanitized
+	$(MAKE) BUILD=$(THREADED) THREADS=1 all unit-progs zdtm-progs
+	$(CHECK) unit_sanitized zdtm_sanitized unit_threads zdtm_threads
+
+REPEAT ?= 400
+
+repeat:
+	$(SETUP) test
+	$(CRIUS) sid
+	$(MAKE) all
+	test/runc/run --build $(BUILD) --criu build/criu/sid/criu --loops $(REPEAT) local
 
 demo:
 	$(SETUP) demo
@@ -184,6 +205,10 @@ lint:
 
 install: $(PROG) install-man
 	install -D -m 755 $(PROG) $(DESTDIR)$(PREFIX)/sbin/criu-lazy
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	sed 's:@PREFIX@:$(PREFIX):' systemd/criu-lazy@.service \
+		>$(DESTDIR)$(PREFIX)/lib/systemd/system/criu-lazy@.service
+	chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/criu-lazy@.service
 
 clean:
 	rm -rf $(BUILD)

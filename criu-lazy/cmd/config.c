@@ -88,6 +88,7 @@ static const char *const elsewhere[] = {
 static const char *const ours[] = {
 	"action-script",
 	"background",
+	"fd-store",
 	"filter",
 	"jobs",
 	"keep",

@@ -32,6 +32,7 @@ static void watched_signals(sigset_t *ret)
 	sigaddset(ret, SIGTERM);
 	sigaddset(ret, SIGINT);
 	sigaddset(ret, SIGHUP);
+	sigaddset(ret, SIGUSR1);
 }
 
 /* A worker's first words; it must not outlive the guardian: two would work on the same memory. */
@@ -45,7 +46,7 @@ static int be_worker(const struct guarded *g, pid_t guardian, unsigned life, boo
 }
 
 /* Until it has ended.  Who tells us to end means it: the worker decides how. */
-static int wait_for(pid_t worker)
+static int wait_for(const struct guarded *g, pid_t worker, int *told)
 {
 	siginfo_t info;
 	sigset_t set;
@@ -57,8 +58,12 @@ static int wait_for(pid_t worker)
 			return status;
 		if (sigwaitinfo(&set, &info) < 0)
 			continue;
-		if (info.si_signo == SIGTERM || info.si_signo == SIGINT)
-			kill(worker, info.si_signo);
+		if (info.si_signo == SIGTERM || info.si_signo == SIGINT) {
+			*told = info.si_signo;
+			kill(worker, *told);
+		}
+		if (info.si_signo == SIGUSR1)
+			g->ready(g->cookie);
 	}
 }
 
@@ -70,9 +75,10 @@ static void pause_for(int64_t time)
 		;
 }
 
+/* Its own statuses are 0 and 1; with others it is ended by libraries: a sanitizer, for one. */
 static bool died(int status)
 {
-	return WIFSIGNALED(status) || WEXITSTATUS(status) == WORKER_AGAIN;
+	return WIFSIGNALED(status) || WEXITSTATUS(status) > 1;
 }
 
 static void tell_death(int status, bool abandon)
@@ -82,8 +88,10 @@ static void tell_death(int status, bool abandon)
 	if (WIFSIGNALED(status))
 		snprintf(how, sizeof(how), "was killed by signal %d (%s)", WTERMSIG(status),
 		         strsignal(WTERMSIG(status)));
-	else
+	else if (WEXITSTATUS(status) == WORKER_AGAIN)
 		snprintf(how, sizeof(how), "could not go on");
+	else
+		snprintf(how, sizeof(how), "ended with status %d", WEXITSTATUS(status));
 	log_warn("the worker %s; %s", how,
 	         abandon ? "the processes will be stopped" : "the next one goes on where it was");
 }
@@ -92,7 +100,7 @@ static void tell_death(int status, bool abandon)
 static int guard(const struct guarded *g, unsigned life, struct err *err)
 {
 	unsigned crashes = 0, quick = 0;
-	int status;
+	int status, told = 0;
 
 	for (;; life++) {
 		pid_t guardian = getpid(), worker;
@@ -111,7 +119,9 @@ static int guard(const struct guarded *g, unsigned life, struct err *err)
 			pause_for(PAUSE_MAX);
 			continue;
 		}
-		status = wait_for(worker);
+		if (told)
+			kill(worker, told); /* the last one may not have heard of it */
+		status = wait_for(g, worker, &told);
 		if (!died(status))
 			return WEXITSTATUS(status);
 		if (g->progress(g->cookie) != achieved)
@@ -156,6 +166,10 @@ static void be_sentinel(const struct guarded *g)
 	struct err err = {0};
 
 	watch_guardian(g);
+	if (g->on_death == GUARD_DEATH_HAND_OVER) {
+		g->hand_over(g->cookie);
+		_exit(0);
+	}
 	if (g->on_death == GUARD_DEATH_KILL) {
 		log_error("the guardian was killed while memory was missing: the processes are "
 		          "stopped, lest they read zeros");
@@ -184,16 +198,15 @@ static int start_sentinel(const struct guarded *g, struct err *err)
 int guardian_run(const struct guarded *g, struct err *err)
 {
 	bool again = g->memory->worker_pidfd != 0; /* we are a sentinel that takes over */
-	sigset_t set, before;
+	sigset_t set;
 	int r = 0;
 
-	watched_signals(&set);
-	sigprocmask(SIG_BLOCK, &set, &before);
+	watched_signals(&set); /* for good: one that comes late shall not spoil the exit status */
+	sigprocmask(SIG_BLOCK, &set, NULL);
 	if (g->on_death != GUARD_DEATH_NOTHING)
 		r = start_sentinel(g, err);
 	if (r == 0)
 		r = guard(g, again, err);
 	g->memory->ended = 1;
-	sigprocmask(SIG_SETMASK, &before, NULL);
 	return r;
 }

@@ -41,11 +41,16 @@ struct guarded {
 	void (*last_resort)(void *cookie);
 	/* Grows when a worker has achieved something. */
 	uint64_t (*progress)(const void *cookie);
+	/* By the guardian itself, when it gets SIGUSR1, from a worker that is ready. */
+	void (*ready)(void *cookie);
+	/* By the sentinel, when there is neither guardian nor worker any more. */
+	void (*hand_over)(void *cookie);
 	void *cookie;
 	struct guard_memory *memory;
 	enum guard_death {
 		GUARD_DEATH_KILL, /* the sentinel has them stopped */
 		GUARD_DEATH_CONTINUE, /* the sentinel becomes the guardian */
+		GUARD_DEATH_HAND_OVER, /* the sentinel calls hand_over() and ends */
 		GUARD_DEATH_NOTHING, /* there is no sentinel: somebody else keeps the descriptors */
 	} on_death;
 };

@@ -6,6 +6,7 @@
 #ifndef CRIU_LAZY_CMD_HELPER_H
 #define CRIU_LAZY_CMD_HELPER_H
 
+#include "criu-lazy/cmd/fdstore.h"
 #include "criu-lazy/cmd/guardian.h"
 #include "criu-lazy/cmd/options.h"
 #include "criu-lazy/engine/handoff.h"
@@ -26,8 +27,9 @@ struct helper_memory {
 	struct guard_memory guard;
 	uint8_t ready; /* has been said */
 	uint8_t leaving; /* all is over: 1 + the exit status */
-	uint8_t pad[2];
-	uint8_t taken[]; /* handoff_memory */
+	uint8_t lanes; /* the page server is one that can be connected to again */
+	uint8_t pad[1];
+	uint8_t taken[]; /* handoff_memory; behind it, with --fd-store, fdstore_memory */
 };
 
 struct helper {
@@ -36,6 +38,11 @@ struct helper {
 	struct plan plan;
 	struct tls *tls; /* NULL: none */
 	struct remote *remote; /* NULL: pages are here */
+	struct fdstore store;
+	uint64_t identity; /* of the images */
+	bool restarted; /* with what the service manager has kept */
+	bool over; /* it was over already */
+	unsigned first_life; /* of our workers; 1: there were some before we were started */
 	/* The guardian's, for its workers; journals: options.jobs, NULL without a guardian. */
 	struct journal **journals;
 	struct journal *handoff_journal;

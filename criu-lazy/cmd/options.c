@@ -27,6 +27,7 @@ enum {
 	OPT_FORCE,
 	OPT_NO_GUARDIAN,
 	OPT_GUARDIAN_DEATH,
+	OPT_FD_STORE,
 };
 
 static const struct option longs[] = {
@@ -48,6 +49,7 @@ static const struct option longs[] = {
 	{"force", no_argument, NULL, OPT_FORCE},
 	{"no-guardian", no_argument, NULL, OPT_NO_GUARDIAN}, /* for bench/ */
 	{"on-guardian-death", required_argument, NULL, OPT_GUARDIAN_DEATH},
+	{"fd-store", no_argument, NULL, OPT_FD_STORE},
 	NET_LONG_OPTIONS,
 	CRIU_IGNORED_OPTIONS,
 	IGNORED_ARG("prev-images-dir"),
@@ -110,6 +112,8 @@ void lazy_options_help(void)
 	     "                          missing: kill (default) the restored processes, or "
 	     "continue\n"
 	     "                          in another one\n"
+	     "      --fd-store          as a service: have the manager ($NOTIFY_SOCKET) keep all\n"
+	     "                          descriptors, and go on with them when started again\n"
 	     "      --force             SIGTERM and SIGINT end it at once: what is missing is "
 	     "lost\n"
 	     "                          (--on-lost)\n"
@@ -125,8 +129,9 @@ void lazy_options_help(void)
 	     "      --progress          a progress line, if standard error is a terminal\n"
 	     "      --trust-newer-images\n"
 	     "                          go on when inventory.img has fields of a newer CRIU\n"
-	     "      --filter TEXT       for tests: delay=USEC, short=PAGES, lose=HEX-HEX; "
-	     "repeatable\n"
+	     "      --filter TEXT       for tests: delay=USEC, short=PAGES, lose=HEX-HEX, "
+	     "crash=HEX;\n"
+	     "                          repeatable\n"
 	     "\n"
 	     "SIGTERM and SIGINT before a restore has begun end the helper; later they make it "
 	     "bring\n"
@@ -239,6 +244,24 @@ static int check_net(struct lazy_options *o, struct err *err)
 	return net_check(net, &o->common, err);
 }
 
+/* Who is started again has the same command line, and nothing else but what was kept. */
+static int check_fd_store(struct lazy_options *o, struct err *err)
+{
+	const char *other = o->common.daemon             ? "--daemon"
+	                    : o->common.status_fd >= 0   ? "--status-fd"
+	                    : o->net.ps_socket >= 0      ? "--ps-socket"
+	                    : o->no_guardian             ? "--no-guardian"
+	                    : o->guardian_death_is_given ? "--on-guardian-death"
+	                                                 : NULL;
+
+	if (!o->fd_store)
+		return 0;
+	if (other)
+		return err_set(err, EINVAL, "--fd-store does not go with %s", other);
+	o->on_guardian_death = GUARD_DEATH_HAND_OVER;
+	return 0;
+}
+
 static int apply(int c, const char *name, const char *value, void *options, struct err *err)
 {
 	struct lazy_options *o = options;
@@ -289,7 +312,11 @@ static int apply(int c, const char *name, const char *value, void *options, stru
 		o->no_guardian = true;
 		return 0;
 	case OPT_GUARDIAN_DEATH:
+		o->guardian_death_is_given = true;
 		return parse_guardian_death(value, o, err);
+	case OPT_FD_STORE:
+		o->fd_store = true;
+		return 0;
 	case OPT_NO_COMPRESS:
 		o->no_compress = true;
 		return 0;
@@ -314,6 +341,8 @@ int lazy_options_parse(int argc, char **argv, struct lazy_options *ret, struct e
 
 	if (r == 0 && !o.common.help)
 		r = check_net(&o, err);
+	if (r == 0 && !o.common.help)
+		r = check_fd_store(&o, err);
 	if (r == 0)
 		*ret = o;
 	return r;

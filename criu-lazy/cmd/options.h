@@ -36,6 +36,8 @@ struct lazy_options {
 	bool force; /* SIGTERM ends it, whatever is missing */
 	bool no_guardian; /* for comparison only */
 	enum guard_death on_guardian_death;
+	bool guardian_death_is_given;
+	bool fd_store; /* a service manager keeps what is needed to go on */
 };
 
 /* argv[0] is the command's name.  0, or -EINVAL with the story. */

@@ -26,6 +26,7 @@
 #include <sys/signalfd.h>
 
 static const int64_t REDRAW_EVERY = 100 * NSEC_PER_MSEC;
+static const int64_t STORE_AGAIN = 20 * NSEC_PER_MSEC; /* what the manager did not take */
 
 static void on_signal(struct watch *w, uint32_t events)
 {
@@ -76,6 +77,14 @@ static struct source *plan_source(void *cookie, uint32_t index)
 	return source_share(h->plan.processes[index].source);
 }
 
+static void keep_or_drop(void *store, enum engine_kept what, int fd, bool keep)
+{
+	if (keep)
+		fdstore_keep(store, (char)what, fd);
+	else
+		fdstore_drop(store, fd);
+}
+
 /* A copier for each engine, where the processors are enough for both. */
 static int make_pool(struct helper *h, bool resume, struct err *err)
 {
@@ -87,6 +96,10 @@ static int make_pool(struct helper *h, bool resume, struct err *err)
 		.nr = h->plan.nr,
 	};
 
+	if (h->store.memory) {
+		engine.keep = keep_or_drop;
+		engine.keep_cookie = &h->store;
+	}
 	engine.copier = !h->remote && engine.background == BACKGROUND_FULL &&
 	                2 * (long)h->options.jobs <= sysconf(_SC_NPROCESSORS_ONLN);
 	return pool_new(&engine, h->options.jobs, h->journals, resume ? &how : NULL, &h->pool, err);
@@ -163,17 +176,33 @@ static int sort_descriptors(struct helper *h, const struct fdset *before, struct
 	}
 	if (done)
 		unixsock_forget(&h->sock);
+	conn = handoff_connection(h->handoff);
+	if (conn >= 0 && (r = fdset_add(&needed, conn)) < 0)
+		return err_set(err, -r, "descriptors of the last worker");
+	fdstore_settle(&h->store, &needed);
 	return 0;
 }
 
-static int get_ready(struct helper *h, bool resume, struct err *err)
+/* A manager may listen to the process only that it has started. */
+static void say_ready(struct helper *h)
 {
+	if (h->store.fd >= 0 && h->memory)
+		kill(getppid(), SIGUSR1);
+	else
+		fdstore_ready(&h->store);
+}
+
+static int get_ready(struct helper *h, unsigned life, struct err *err)
+{
+	bool resume = life > 0, first = life == h->first_life;
 	const struct handoff_memory memory = {.journal = h->handoff_journal,
 	                                      .taken = h->memory ? h->memory->taken : NULL};
 	cleanup_fdset struct fdset before = {0};
 	int r = resume ? fdset_open(&before, err) : 0;
 
-	if (r == 0 && resume && h->remote)
+	if (r == 0 && resume && !first)
+		fdstore_again(&h->store);
+	if (r == 0 && resume && !first && h->remote)
 		remote_resume(h->remote);
 	if (r == 0)
 		r = make_pool(h, resume, err);
@@ -190,13 +219,18 @@ static int get_ready(struct helper *h, bool resume, struct err *err)
 		r = pool_start(h->pool, err);
 	if (r < 0)
 		return r;
-	if (h->memory && h->memory->ready)
+	if (h->memory && h->memory->ready) {
+		if (first)
+			say_ready(h);
 		return 0;
+	}
 	expect_all(h);
 	log_info("waiting for a restore at %s", h->options.socket);
 	r = daemon_ready(h->options.common.status_fd, err);
 	if (h->memory)
 		h->memory->ready = 1;
+	if (r == 0)
+		say_ready(h);
 	return r;
 }
 
@@ -233,6 +267,7 @@ static int serve(struct helper *h, bool *ret_over, struct err *err)
 	struct engine_stats stats;
 	enum handoff_state state;
 	bool closed = false;
+	int64_t until;
 	int r = 0;
 
 	for (;;) {
@@ -249,11 +284,16 @@ static int serve(struct helper *h, bool *ret_over, struct err *err)
 			return 0;
 		}
 		if (state == HANDOFF_DONE && !closed) {
+			fdstore_drop(&h->store, h->sock.fd);
+			fdstore_drop(&h->store, h->sock.lock_fd);
 			unixsock_close(&h->sock); /* one tree for each helper, as in CRIU */
 			closed = true;
 		}
 		draw(h, &d, state);
-		r = pool_turn(h->pool, d.wanted && d.start ? d.next : CLOCK_NEVER, err);
+		until = d.wanted && d.start ? d.next : CLOCK_NEVER;
+		if (fdstore_flush(&h->store) && until > clock_now() + STORE_AGAIN)
+			until = clock_now() + STORE_AGAIN;
+		r = pool_turn(h->pool, until, err);
 		if (r < 0)
 			break;
 	}
@@ -298,7 +338,7 @@ int helper_work(void *helper, unsigned life, bool abandon)
 
 	if (h->memory && h->memory->leaving)
 		return h->memory->leaving - 1; /* the last one died on its way out */
-	r = get_ready(h, life > 0, &err);
+	r = get_ready(h, life, &err);
 	h->abandoned = abandon;
 	if (r == 0 && abandon)
 		pool_abandon(h->pool);
@@ -315,6 +355,8 @@ int helper_work(void *helper, unsigned life, bool abandon)
 	if (h->memory)
 		h->memory->leaving = r < 0 ? 2 : 1;
 	leave_server(h);
+	if (h->abandoned && h->handoff)
+		handoff_refuse(h->handoff);
 	unixsock_close(&h->sock);
 	pool_free(h->pool);
 	handoff_free(h->handoff);

@@ -35,6 +35,12 @@ static const int64_t HOLD_TIME = 50 * NSEC_PER_MSEC; /* processors awake after a
  */
 static const int64_t HEAD_START = 1500 * NSEC_PER_USEC;
 
+void engine_keep(const struct engine *engine, enum engine_kept what, int fd, bool keep)
+{
+	if (engine->options.keep && fd >= 0)
+		engine->options.keep(engine->options.keep_cookie, what, fd, keep);
+}
+
 /* --- sessions -------------------------------------------------------------------------------- */
 
 void session_ready(struct session *s)
@@ -82,6 +88,7 @@ static void session_free(struct session *s)
 		close(s->pidfd);
 	tracker_free(s->tracker);
 	source_close(s->source);
+	child_free(s);
 	free(s->faults.fault);
 	free(s->waiting.fault);
 	free(s);
@@ -141,6 +148,8 @@ void session_end(struct session *s, bool exited)
 		s->uffd = s->pidfd = -1; /* closed long ago */
 		return;
 	}
+	engine_keep(engine, KEPT_UFFD, s->uffd, false);
+	engine_keep(engine, KEPT_PIDFD, s->pidfd, false);
 	/* The poll holds the descriptor too: the ranges are unregistered when both are closed. */
 	ring_unwatch(engine->ring, &s->watch);
 	if (s->pidfd >= 0)
@@ -164,6 +173,15 @@ static void session_check(struct session *s)
 	}
 }
 
+/* Its number may soon be another process's: who replays must not take it for this one's. */
+static void forget_pidfd(struct session *s)
+{
+	record_unnamed(s);
+	engine_keep(s->engine, KEPT_PIDFD, s->pidfd, false);
+	close(s->pidfd);
+	s->pidfd = -1;
+}
+
 static void pid_ready(struct watch *w, uint32_t events)
 {
 	struct session *s = (struct session *)((char *)w - offsetof(struct session, pid_watch));
@@ -172,8 +190,7 @@ static void pid_ready(struct watch *w, uint32_t events)
 	if (s->state == SESSION_ENDED || s->pidfd < 0)
 		return;
 	ring_unwatch(s->engine->ring, &s->pid_watch);
-	close(s->pidfd);
-	s->pidfd = -1;
+	forget_pidfd(s);
 	session_check(s);
 }
 
@@ -193,8 +210,7 @@ static int session_watch(struct session *s, struct err *err)
 	if (ring_watch(ring, &s->pid_watch, s->pidfd, POLLIN, NULL) == 0) {
 		s->nr_watches++;
 	} else {
-		close(s->pidfd);
-		s->pidfd = -1;
+		forget_pidfd(s);
 	}
 	return 0;
 }
@@ -202,8 +218,11 @@ static int session_watch(struct session *s, struct err *err)
 /* Who was before has read faults and not answered them: whoever waits shall ask again. */
 int session_resume(struct session *s, struct err *err)
 {
-	int r = session_watch(s, err);
+	int r;
 
+	engine_keep(s->engine, KEPT_UFFD, s->uffd, true);
+	engine_keep(s->engine, KEPT_PIDFD, s->pidfd, true);
+	r = session_watch(s, err);
 	if (r < 0)
 		return r;
 	uffd_wake_all(s->uffd);
@@ -273,8 +292,10 @@ int engine_adopt(struct engine *engine, const struct engine_process *process, st
 			return -err->code; /* for the next worker */
 		if (process->pidfd >= 0) {
 			syscall(SYS_pidfd_send_signal, process->pidfd, SIGKILL, NULL, 0);
+			engine_keep(engine, KEPT_PIDFD, process->pidfd, false);
 			close(process->pidfd);
 		}
+		engine_keep(engine, KEPT_UFFD, process->uffd, false);
 		close(process->uffd);
 		return -err->code;
 	}
@@ -490,7 +511,7 @@ int engine_turn(struct engine *engine, int64_t until, struct err *err)
 	if (!TAILQ_EMPTY(&engine->ended))
 		free_ended(engine);
 	if (engine->journal)
-		record_compact(engine);
+		record_compact(engine, false);
 	return 0;
 }
 

@@ -34,6 +34,13 @@ enum background { BACKGROUND_FULL, BACKGROUND_OFF, BACKGROUND_RATE };
 enum low_latency { LOW_LATENCY_AUTO, LOW_LATENCY_ON, LOW_LATENCY_OFF };
 enum on_lost { ON_LOST_KILL, ON_LOST_POISON };
 
+/* Descriptors without which nobody else could go on; also letters of their names in a store. */
+enum engine_kept {
+	KEPT_UFFD = 'u',
+	KEPT_PIDFD = 'p',
+	KEPT_CONNECTION = 'c', /* with the restorer */
+};
+
 struct engine_options {
 	enum background background;
 	uint64_t rate; /* BACKGROUND_RATE: bytes a second */
@@ -41,6 +48,13 @@ struct engine_options {
 	enum on_lost on_lost;
 	bool copier; /* a second thread for bulk copies; for when there is a processor for it */
 	struct journal *journal; /* what another worker can go on from; NULL: none */
+	/*
+	 * Somebody outside who keeps descriptors (NULL: nobody): told of each before anything
+	 * follows from its arrival (again, by who goes on), and before it is closed, when the
+	 * journal has it. By any engine's thread; must not wait for long.
+	 */
+	void (*keep)(void *cookie, enum engine_kept what, int fd, bool keep);
+	void *keep_cookie;
 };
 
 struct engine_stats {
@@ -60,6 +74,9 @@ int engine_new(const struct engine_options *options, struct engine **ret, struct
 
 /* Sessions that are left are closed: only for when nobody needs them any more. */
 void engine_free(struct engine *engine);
+
+/* As the options say; nothing for a negative fd. */
+void engine_keep(const struct engine *engine, enum engine_kept what, int fd, bool keep);
 
 /* For further descriptors that the same loop should watch. */
 struct ring *engine_ring(struct engine *engine);

@@ -70,6 +70,8 @@ static void on_fork(struct session *s, int uffd)
 			close(uffd);
 		return;
 	}
+	if (!s->engine->replaying)
+		engine_keep(s->engine, KEPT_UFFD, uffd, true);
 	/* What is read together with the FORK is for the child, too: see children_reserve(). */
 	if (tracker_fork(s->tracker, &child.tracker) < 0 ||
 	    tracker_reserve(child.tracker, MESSAGES) < 0) {
@@ -87,16 +89,41 @@ static void on_fork(struct session *s, int uffd)
 		return;
 	}
 	record_marks(newborn, s);
+	if (!child_copy_pending(s, newborn)) {
+		err_set(&err, ENOMEM, "%s: a forked child", s->name);
+		engine_fail(s->engine, &err);
+	}
 	child_begin(newborn, s);
+}
+
+void session_apply(struct session *s, const struct uffd_msg *msg)
+{
+	unsigned long long a = msg->arg.remap.from, b = msg->arg.remap.to, len = msg->arg.remap.len;
+
+	if (s->engine->replaying && msg->event != UFFD_EVENT_REMOVE)
+		replay_date(s);
+	if (msg->event == UFFD_EVENT_REMAP) {
+		log_debug("%s: REMAP: 0x%llx -> 0x%llx (0x%llx)", s->name, a, b, len);
+		tracker_remap(s->tracker, a, b, len);
+		record_date(s);
+	} else {
+		a = msg->arg.remove.start;
+		b = msg->arg.remove.end;
+		log_debug("%s: %s: 0x%llx-0x%llx", s->name,
+		          msg->event == UFFD_EVENT_UNMAP ? "UNMAP" : "REMOVE", a, b);
+		if (msg->event == UFFD_EVENT_UNMAP) {
+			tracker_unmap(s->tracker, a, b);
+			record_date(s);
+		} else {
+			tracker_remove(s->tracker, a, b);
+		}
+	}
+	if (s->engine->nr_held)
+		children_hear(s, msg);
 }
 
 static void apply(struct session *s, const struct uffd_msg *msg, int64_t now)
 {
-	unsigned long long a = msg->arg.remap.from, b = msg->arg.remap.to, len = msg->arg.remap.len;
-
-	if (s->engine->replaying &&
-	    (msg->event == UFFD_EVENT_REMAP || msg->event == UFFD_EVENT_UNMAP))
-		replay_date(s);
 	switch (msg->event) {
 	case UFFD_EVENT_PAGEFAULT:
 		if (s->engine->replaying)
@@ -110,22 +137,8 @@ static void apply(struct session *s, const struct uffd_msg *msg, int64_t now)
 		on_fork(s, (int)msg->arg.fork.ufd);
 		return;
 	case UFFD_EVENT_REMAP:
-		log_debug("%s: REMAP: 0x%llx -> 0x%llx (0x%llx)", s->name, a, b, len);
-		tracker_remap(s->tracker, a, b, len);
-		record_date(s);
-		break;
 	case UFFD_EVENT_UNMAP:
 	case UFFD_EVENT_REMOVE:
-		a = msg->arg.remove.start;
-		b = msg->arg.remove.end;
-		log_debug("%s: %s: 0x%llx-0x%llx", s->name,
-		          msg->event == UFFD_EVENT_UNMAP ? "UNMAP" : "REMOVE", a, b);
-		if (msg->event == UFFD_EVENT_UNMAP) {
-			tracker_unmap(s->tracker, a, b);
-			record_date(s);
-		} else if (!s->held_by || !newborn_remove(s->tracker, a, b)) {
-			tracker_remove(s->tracker, a, b);
-		}
 		break;
 	default:
 		log_warn("%s: unknown userfaultfd event 0x%x", s->name, msg->event);
@@ -133,10 +146,10 @@ static void apply(struct session *s, const struct uffd_msg *msg, int64_t now)
 	}
 	s->unquiet = true;
 	rejudge_waiting(s);
-	if (s->held_by && msg->event != UFFD_EVENT_REMOVE)
-		newborn_own(s->tracker);
-	if (s->engine->nr_held)
-		children_hear(s, msg);
+	if (s->held_by)
+		child_pend(s, msg); /* until it is known what it began with */
+	else
+		session_apply(s, msg);
 }
 
 static void apply_all(struct session *s, const struct uffd_msg *msgs, size_t nr, int64_t now)
@@ -151,7 +164,8 @@ static void apply_all(struct session *s, const struct uffd_msg *msgs, size_t nr,
 
 bool replay_events(struct session *s, const struct uffd_msg *msgs, size_t nr)
 {
-	if (tracker_reserve(s->tracker, MESSAGES) < 0 || !children_reserve(s, MESSAGES))
+	if (tracker_reserve(s->tracker, MESSAGES) < 0 || !children_reserve(s, MESSAGES) ||
+	    !child_reserve(s, MESSAGES))
 		return false;
 	apply_all(s, msgs, nr, 0);
 	s->faults.nr = s->waiting.nr = 0; /* they will fault again */
@@ -206,6 +220,7 @@ int session_drain(struct session *s)
 		/* Make room before an event is taken from the queue: then it cannot be lost. */
 		if (tracker_reserve(s->tracker, MESSAGES) < 0 ||
 		    (s->engine->nr_held && !children_reserve(s, MESSAGES)) ||
+		    !child_reserve(s, MESSAGES) ||
 		    fault_list_reserve(&s->faults, MESSAGES + s->waiting.nr) < 0) {
 			session_retry(s);
 			return total;

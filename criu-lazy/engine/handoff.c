@@ -52,6 +52,7 @@ static void hang_up(struct handoff *h)
 		journal_add(h->memory.journal, RECORD_HANG_UP, 0, NULL, 0, NULL, 0);
 	if (!h->replaying) {
 		ring_unwatch(engine_ring(pool_first(h->pool)), &h->conn_watch);
+		engine_keep(pool_first(h->pool), KEPT_CONNECTION, h->conn, false);
 		close(h->conn);
 	}
 	h->conn = -1;
@@ -131,6 +132,9 @@ static int adopt_task(struct handoff *h, struct unixsock_msg *msg, struct err *e
 	if (fixed)
 		log_warn("process %u: its userfaultfd was blocking", pid);
 	process.pidfd = open_pidfd(msg->pid);
+	/* In this order: whose memory is kept can be named. */
+	engine_keep(pool_first(h->pool), KEPT_PIDFD, process.pidfd, true);
+	engine_keep(pool_first(h->pool), KEPT_UFFD, process.uffd, true);
 	process.tracker = p->tracker;
 	process.source = p->source;
 	process.expected = p->expected;
@@ -327,6 +331,7 @@ void handoff_found(struct handoff *h, int fd)
 	struct err err = {0};
 	int r = 0;
 
+	engine_keep(pool_first(h->pool), KEPT_CONNECTION, fd, true);
 	begin(h, fd);
 	if (records(h))
 		r = journal_add(h->memory.journal, RECORD_ACCEPT, 0, &fd, sizeof(fd), NULL, 0);
@@ -377,6 +382,7 @@ static int replay(struct handoff *h, struct err *err)
 {
 	struct journal_record record;
 	const void *payload;
+	struct err lost = {0};
 	size_t at = 0;
 	int r = journal_load(h->memory.journal, err);
 
@@ -387,6 +393,13 @@ static int replay(struct handoff *h, struct err *err)
 	       journal_next(h->memory.journal, &at, &record, &payload))
 		replay_record(h, &record, payload);
 	h->replaying = false;
+	if (h->conn >= 0 && !unixsock_is_connection(h->sock, h->conn)) {
+		h->conn = -1; /* the number is somebody else's */
+		err_set(&lost, ENOTCONN, "the connection with the restorer was not kept");
+		if (h->state != HANDOFF_DONE)
+			fail(h, &lost);
+	}
+	engine_keep(pool_first(h->pool), KEPT_CONNECTION, h->conn, true);
 	return h->conn >= 0 ? watch_connection(h, err) : 0;
 }
 
@@ -428,6 +441,24 @@ enum handoff_state handoff_state(const struct handoff *h, struct err *err)
 	if (h->state == HANDOFF_FAILED)
 		*err = h->err;
 	return h->state;
+}
+
+void handoff_refuse(struct handoff *h)
+{
+	struct err err = {0};
+	int fd;
+
+	if (h->state == HANDOFF_DONE)
+		return;
+	if (h->conn >= 0)
+		refuse_queued(h->conn);
+	shutdown(h->sock->fd, SHUT_RD); /* nobody connects any more; who has is still accepted */
+	while ((fd = unixsock_accept(h->sock, &err)) >= 0 || fd == -EPERM) {
+		if (fd < 0)
+			continue;
+		refuse_queued(fd);
+		close(fd);
+	}
 }
 
 void handoff_free(struct handoff *h)

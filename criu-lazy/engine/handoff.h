@@ -43,6 +43,12 @@ void handoff_found(struct handoff *h, int fd);
 /* FAILED: err tells why. */
 enum handoff_state handoff_state(const struct handoff *h, struct err *err);
 
+/*
+ * Nothing more is taken over, and it is not finished: who has sent a userfaultfd that nobody has
+ * received, also by a connection that nobody has accepted, is killed, lest it read zeros.
+ */
+void handoff_refuse(struct handoff *h);
+
 /* After the pool is gone, whose ring holds its watches.  NULL is fine. */
 void handoff_free(struct handoff *h);
 

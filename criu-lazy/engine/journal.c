@@ -19,7 +19,7 @@
 static const uint64_t MAGIC = UINT64_C(0x314c4e4a595a4c43);
 
 /* Records are prepared for this much ahead, so that the usual ones find memory at once. */
-enum { AHEAD = 64 << 10, LONG_AT_LEAST = 4 << 20 };
+enum { AHEAD = 64 << 10, LONG_AT_LEAST = 1 << 20, LONG_TO_REPLAY = 32 << 10 };
 
 /* Room for marks: enough for 2 PiB of memory, children included.  It costs nothing. */
 #define MARKS_ROOM (UINT64_C(1) << 36)
@@ -304,17 +304,19 @@ void journal_empty(struct journal *j)
 	if (!j->used)
 		return;
 	journal_snapshot_begin(j);
-	journal_snapshot_commit(j);
+	journal_snapshot_commit(j, true);
 }
 
 /* --- snapshots -------------------------------------------------------------------------------- */
 
-bool journal_is_long(const struct journal *j)
+bool journal_is_long(const struct journal *j, bool replayed)
 {
 	size_t few = 4 * j->snapshot;
 
-	if (few < LONG_AT_LEAST)
-		few = LONG_AT_LEAST;
+	size_t least = replayed ? LONG_TO_REPLAY : LONG_AT_LEAST;
+
+	if (few < least)
+		few = least;
 	return j->used > few || j->used > j->limit / 2;
 }
 
@@ -328,12 +330,12 @@ void journal_snapshot_begin(struct journal *j)
 	j->used = j->populated = 0;
 }
 
-bool journal_snapshot_commit(struct journal *j)
+bool journal_snapshot_commit(struct journal *j, bool whole)
 {
 	unsigned other = !j->side;
 
 	j->in_snapshot = false;
-	if (j->snapshot_failed) {
+	if (j->snapshot_failed || !whole) {
 		clear_side(j, j->side, j->used);
 		j->side = other;
 		j->used = j->before_used;

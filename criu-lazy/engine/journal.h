@@ -101,14 +101,16 @@ void journal_empty(struct journal *j);
 
 /* --- snapshots ------------------------------------------------------------------------------- */
 
-bool journal_is_long(const struct journal *j);
+/* replayed: it was long enough for that to be felt. */
+bool journal_is_long(const struct journal *j, bool replayed);
 
 /*
  * From here on records go to the other side; commit: they replace everything before.  false at
- * commit: one of them did not fit, everything is as it was before begin.
+ * commit: one of them did not fit, or the owner says that they are not whole; everything is as it
+ * was before begin.
  */
 void journal_snapshot_begin(struct journal *j);
-bool journal_snapshot_commit(struct journal *j);
+bool journal_snapshot_commit(struct journal *j, bool whole);
 
 /* --- marks ----------------------------------------------------------------------------------- */
 

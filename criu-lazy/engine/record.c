@@ -15,7 +15,8 @@
 
 bool record_wanted(const struct engine *engine)
 {
-	return engine->journal && !engine->replaying && !journal_is_broken(engine->journal);
+	return engine->journal && (!engine->replaying || replay_is_news(engine)) &&
+	       !journal_is_broken(engine->journal);
 }
 
 static void broken(struct engine *engine, int error)
@@ -86,6 +87,11 @@ void record_session(struct session *s)
 void record_end(struct engine *engine, uint32_t id)
 {
 	add(engine, RECORD_END, id, NULL, 0);
+}
+
+void record_unnamed(struct session *s)
+{
+	add(s->engine, RECORD_UNNAMED, s->id, NULL, 0);
 }
 
 void record_quiet(struct session *s)
@@ -169,7 +175,7 @@ static bool snapshot(struct engine *engine)
 			r = add_session(s);
 	if (r == 0)
 		r = journal_add(engine->journal, RECORD_NEXT, engine->next_id, NULL, 0, NULL, 0);
-	return journal_snapshot_commit(engine->journal) && r == 0;
+	return journal_snapshot_commit(engine->journal, r == 0);
 }
 
 struct uffd_msg *record_events_begin(struct session *s, size_t nr, int *ret_error)
@@ -182,7 +188,7 @@ struct uffd_msg *record_events_begin(struct session *s, size_t nr, int *ret_erro
 	if (!record_wanted(engine))
 		return NULL;
 	r = journal_reserve(engine->journal, len);
-	if (r == -ENOSPC && snapshot(engine))
+	if (r == -ENOSPC && !engine->nr_held && snapshot(engine))
 		r = journal_reserve(engine->journal, len);
 	if (r == -ENOSPC)
 		broken(engine, r); /* too many mappings for its limit */
@@ -196,8 +202,9 @@ void record_events_end(struct session *s, size_t nr, bool keep)
 	journal_events_end(s->engine->journal, nr, keep);
 }
 
-void record_compact(struct engine *engine)
+void record_compact(struct engine *engine, bool replayed)
 {
-	if (record_wanted(engine) && journal_is_long(engine->journal))
+	/* Not while a child is held: what is known of it is in no record of a session. */
+	if (record_wanted(engine) && !engine->nr_held && journal_is_long(engine->journal, replayed))
 		snapshot(engine);
 }

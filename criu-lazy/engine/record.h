@@ -25,6 +25,7 @@ enum record_type {
 	RECORD_END, /* the session is over; its descriptors may be closed by now, or others */
 	RECORD_DATE, /* record_date: of an event of the last RECORD_EVENTS, if it was not in order
 	              */
+	RECORD_UNNAMED, /* the session has no pidfd any more */
 	RECORD_NEXT, /* in a snapshot: the id of the next session */
 };
 

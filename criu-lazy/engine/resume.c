@@ -11,6 +11,7 @@
 #include "criu-lazy/engine/journal.h"
 #include "criu-lazy/engine/record.h"
 #include "criu-lazy/engine/session.h"
+#include "criu-lazy/os/proctree.h"
 #include "criu-lazy/os/uffd.h"
 #include "criu-lazy/track/save.h"
 
@@ -21,12 +22,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { ID_MAX = 1 << 26 };
+enum { ID_MAX = 1 << 26, EVENTS_MAX = 64 /* that are read at once */ };
 
 struct replay {
 	struct engine *engine;
 	size_t dates; /* where in the journal those of the events may be */
 	bool applied; /* these events, by who read them */
+	bool news; /* nobody has acted on what is replayed now */
 	const struct engine_resume *how;
 	struct session **by_id;
 	size_t room;
@@ -71,6 +73,11 @@ static bool was_applied(const struct replay *p)
 		if (record.type == RECORD_APPLIED)
 			return true;
 	return false;
+}
+
+bool replay_is_news(const struct engine *engine)
+{
+	return engine->replay && engine->replay->news;
 }
 
 /* Without a date it was in order; or, if nobody had acted on it, that is found out now. */
@@ -160,6 +167,41 @@ static int on_session(struct replay *p, uint32_t id, const struct record_session
 	return 0;
 }
 
+/* What follows changes trackers; who read it may have died before that. */
+static void change_begins(struct replay *p)
+{
+	struct session *s;
+
+	p->applied = was_applied(p);
+	p->news = !p->applied;
+	if (p->news)
+		TAILQ_FOREACH(s, &p->engine->sessions, link)
+			recall(s);
+}
+
+/* What was found out now is no news for the next one. */
+static void change_ends(struct replay *p, struct session *s)
+{
+	if (p->news)
+		record_applied(s);
+	p->news = false;
+}
+
+static int on_events(struct replay *p, const struct journal_record *r, const void *payload,
+                     struct err *err)
+{
+	const size_t size = sizeof(struct uffd_msg);
+	struct session *s = find(p, r->id);
+
+	if (r->len % size || r->len > EVENTS_MAX * size)
+		return err_set(err, EPROTO, "events of %llu bytes", (unsigned long long)r->len);
+	change_begins(p);
+	if (!replay_events(s, payload, r->len / size))
+		return err_set(err, ENOMEM, "events");
+	change_ends(p, s);
+	return 0;
+}
+
 static int on_record(struct replay *p, const struct journal_record *r, const void *payload,
                      struct err *err)
 {
@@ -183,13 +225,7 @@ static int on_record(struct replay *p, const struct journal_record *r, const voi
 		return 0; /* there was no memory for it, and nobody will miss it */
 	switch (r->type) {
 	case RECORD_EVENTS:
-		p->applied = was_applied(p);
-		if (!p->applied)
-			TAILQ_FOREACH(s, &p->engine->sessions, link)
-				recall(s);
-		if (!replay_events(find(p, r->id), payload, r->len / sizeof(struct uffd_msg)))
-			return err_set(err, ENOMEM, "events");
-		break;
+		return on_events(p, r, payload, err);
 	case RECORD_QUIET:
 		replay_quiet(s);
 		break;
@@ -205,7 +241,9 @@ static int on_record(struct replay *p, const struct journal_record *r, const voi
 		tracker_settled(s->tracker);
 		break;
 	case RECORD_NEWBORN:
+		change_begins(p);
 		replay_newborn(s, payload, r->len);
+		change_ends(p, s);
 		break;
 	case RECORD_MARKS:
 		if (r->len == sizeof(*marks)) {
@@ -216,6 +254,9 @@ static int on_record(struct replay *p, const struct journal_record *r, const voi
 	case RECORD_END:
 		p->by_id[s->id] = NULL;
 		session_end(s, true);
+		break;
+	case RECORD_UNNAMED:
+		s->pidfd = -1;
 		break;
 	case RECORD_DATE: /* replay_date() has seen it */
 	case RECORD_APPLIED:
@@ -249,14 +290,51 @@ static int replay(struct replay *p, struct err *err)
 	return r;
 }
 
+/*
+ * Its userfaultfd was closed by everybody's death, before a service manager had it: what it misses
+ * are zeros from then on.
+ */
+static void without_descriptor(struct session *s)
+{
+	const struct session *m;
+	struct err err = {0};
+	int pidfd = s->pidfd;
+
+	recall(s);
+	if (tracker_nr_missing(s->tracker)) {
+		/* A child is known by where it came from. */
+		TAILQ_FOREACH(m, &s->family->members, family_link)
+			if (pidfd < 0)
+				pidfd = m->pidfd;
+		log_error("%s: its userfaultfd was not kept: %s", s->name,
+		          pidfd < 0 ? "it cannot be named, and reads zeros: kill it"
+		                    : "killed, with all that came from it, lest it reads zeros");
+		if (pidfd >= 0 && proctree_kill(pidfd, &err) < 0)
+			log_error("%s: %s", s->name, err.text);
+		s->engine->stats->sessions_lost++;
+	}
+	record_end(s->engine, s->id);
+	s->engine->replaying = true; /* nothing is done to its descriptors */
+	session_end(s, true);
+	s->engine->replaying = false;
+}
+
+static bool is_pidfd(int fd)
+{
+	return syscall(SYS_pidfd_send_signal, fd, 0, NULL, 0) == 0 || errno != EBADF;
+}
+
 /* Its descriptors are what they were, and what was delivered need not come again. */
 static int wake_up(struct session *s, struct err *err)
 {
 	bool fixed;
 
-	if (!uffd_is_one(s->uffd, &fixed))
-		return err_set(err, EPROTO, "%s: descriptor %d is no userfaultfd", s->name,
-		               s->uffd);
+	if (s->pidfd >= 0 && !is_pidfd(s->pidfd))
+		s->pidfd = -1; /* it was not kept */
+	if (!uffd_is_one(s->uffd, &fixed)) {
+		without_descriptor(s);
+		return 0;
+	}
 	recall(s);
 	if (!s->marks)
 		record_marks(s, s); /* of none yet; but named as a child's are */
@@ -266,7 +344,7 @@ static int wake_up(struct session *s, struct err *err)
 int engine_resume(struct engine *engine, const struct engine_resume *how, struct err *err)
 {
 	struct replay p = {.engine = engine, .how = how};
-	struct engine_stats stats = *engine->stats;
+	struct engine_stats *stats = engine->stats;
 	struct session *s, *next;
 	int r = journal_load(engine->journal, err);
 
@@ -274,12 +352,12 @@ int engine_resume(struct engine *engine, const struct engine_resume *how, struct
 		return r;
 	engine->replaying = true;
 	engine->replay = &p;
-	engine->stats->pages_missing = 0;
+	/* What the replay counts was counted before. */
+	engine->stats = &engine->own_stats;
 	r = replay(&p, err);
 	free(p.by_id);
-	/* What the replay has counted was counted before. */
-	stats.pages_missing = engine->stats->pages_missing;
-	*engine->stats = stats;
+	stats->pages_missing = engine->stats->pages_missing;
+	engine->stats = stats;
 	engine->replay = NULL;
 	if (r < 0)
 		return r; /* still replaying: nothing is closed by engine_free() */
@@ -287,6 +365,8 @@ int engine_resume(struct engine *engine, const struct engine_resume *how, struct
 	TAILQ_FOREACH_SAFE(s, &engine->sessions, link, next)
 		if (r == 0)
 			r = wake_up(s, err);
+	if (r == 0)
+		record_compact(engine, true); /* who comes next has less to replay */
 	engine->replaying = r < 0;
 	return r;
 }

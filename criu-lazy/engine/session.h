@@ -71,6 +71,9 @@ struct session {
 	struct session *held_by; /* children.c: of whose events some may still concern it */
 	int64_t held_since;
 	bool heard_enough; /* of the events of held_by */
+	struct newborn *newborn; /* children.c: what is known of it while it is held; may be NULL */
+	struct uffd_msg *pending; /* its own events while it is held */
+	size_t nr_pending, room_pending;
 	bool poisons; /* cannot be killed: lost pages are poisoned */
 	uint64_t nr_lost;
 	struct tracker *tracker;
@@ -153,6 +156,15 @@ bool session_quiet(struct session *s);
  * seen; nothing may be copied to it.  children_let_go(): the parent has nothing more to tell.
  */
 void child_begin(struct session *child, struct session *parent);
+/* Its own event while it is held; there is room.  For its own child: the same so far. */
+void child_pend(struct session *child, const struct uffd_msg *msg);
+bool child_reserve(struct session *child, size_t nr);
+bool child_copy_pending(const struct session *parent, struct session *child);
+void child_free(struct session *child);
+
+/* event.c: a pending event, at last. */
+void session_apply(struct session *s, const struct uffd_msg *msg);
+
 /* Before events of the parent are read: so many can be heard without failing. */
 bool children_reserve(const struct session *parent, size_t nr);
 void children_hear(struct session *parent, const struct uffd_msg *msg);
@@ -242,6 +254,7 @@ void background_ahead(struct session *s, struct tracker_run *run);
 bool record_wanted(const struct engine *engine);
 void record_session(struct session *s);
 void record_end(struct engine *engine, uint32_t id);
+void record_unnamed(struct session *s); /* its pidfd is closed */
 void record_quiet(struct session *s);
 void record_applied(struct session *s);
 void record_doubt(struct session *s, const struct tracker_run *run, bool mapped);
@@ -261,12 +274,13 @@ void record_forget_marks(struct session *s);
 struct uffd_msg *record_events_begin(struct session *s, size_t nr, int *ret_error);
 void record_events_end(struct session *s, size_t nr, bool keep);
 
-/* When it has grown long: shorten it. */
-void record_compact(struct engine *engine);
+/* When it has grown long (after a replay: longer than it need be): shorten it. */
+void record_compact(struct engine *engine, bool replayed);
 
 /* For resume.c: do again what another worker has recorded, and the end of that. */
 bool replay_events(struct session *s, const struct uffd_msg *msgs, size_t nr);
 void replay_date(struct session *s); /* before the tracker hears of the message */
+bool replay_is_news(const struct engine *engine); /* nobody has acted on it: it is recorded */
 void replay_quiet(struct session *s);
 void replay_newborn(struct session *child, const uint8_t *answers, size_t nr);
 int session_resume(struct session *s, struct err *err);

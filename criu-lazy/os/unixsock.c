@@ -83,6 +83,27 @@ int unixsock_listen(const char *path, struct unixsock *ret, struct err *err)
 	return 0;
 }
 
+int unixsock_adopt(const char *path, int fd, int lock_fd, struct unixsock *ret, struct err *err)
+{
+	struct unixsock sock = {.fd = fd, .lock_fd = lock_fd};
+	struct sockaddr_un addr = {0};
+	socklen_t len = sizeof(addr), int_len = sizeof(int);
+	struct stat st;
+	int listens = 0;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &int_len) < 0 || !listens ||
+	    getsockname(fd, (struct sockaddr *)&addr, &len) < 0 || addr.sun_family != AF_UNIX ||
+	    strncmp(addr.sun_path, path, sizeof(addr.sun_path)) != 0 || fcntl(lock_fd, F_GETFD) < 0)
+		return err_set(err, EPROTO, "descriptor %d does not listen at socket %s", fd, path);
+	if (lstat(path, &st) == 0 && S_ISSOCK(st.st_mode)) {
+		sock.dev = st.st_dev;
+		sock.ino = st.st_ino;
+	}
+	snprintf(sock.path, sizeof(sock.path), "%s", path);
+	*ret = sock;
+	return 0;
+}
+
 void unixsock_forget(struct unixsock *sock)
 {
 	struct stat st;

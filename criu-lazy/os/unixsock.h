@@ -29,6 +29,12 @@ struct unixsock {
  */
 int unixsock_listen(const char *path, struct unixsock *ret, struct err *err);
 
+/*
+ * One that unixsock_listen() made at this path, from its two descriptors, which were kept when its
+ * process died.  -EPROTO: they are something else.
+ */
+int unixsock_adopt(const char *path, int fd, int lock_fd, struct unixsock *ret, struct err *err);
+
 /* Unlink the file if it is still ours, close. */
 void unixsock_close(struct unixsock *sock);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Wrappers that make a source slow, short or lossy.  They are ordinary sources: tests are built
- * from them, and `--filter` puts them in front of real images.
+ * Wrappers that make a source slow, short, lossy or deadly.  They are ordinary sources: tests are
+ * built from them, and `--filter` puts them in front of real images.
  *
  * delay: a request waits here, in order of arrival (all wait equally long, so the list is sorted by
  * time), and is passed on when it is due.
@@ -22,7 +22,7 @@ static const uint64_t MAX_DELAY = UINT64_C(3600) * 1000000; /* an hour, in us */
 struct filter {
 	struct source source;
 	uint64_t value; /* delay: ns; short: pages */
-	uint64_t start, end; /* lose */
+	uint64_t start, end; /* lose, crash */
 	struct source_request *first, *last; /* delay */
 };
 
@@ -141,6 +141,23 @@ static enum source_answer lose_fetch(struct source *s, struct source_request *re
 	return source_fetch(s->next, request, ret, err);
 }
 
+/* --- crash ----------------------------------------------------------------------------------- */
+
+static enum source_answer crash_fetch(struct source *s, struct source_request *request,
+                                      struct source_bytes *ret, struct err *err)
+{
+	const struct filter *f = filter_of(s);
+
+	if (request->img == f->start)
+		abort();
+	if (request->img < f->start)
+		request->nr_pages =
+			min_u64(request->nr_pages, (f->start - request->img) >> PAGE_SHIFT);
+	return source_fetch(s->next, request, ret, err);
+}
+
+/* --- what all but delay pass on --------------------------------------------------------------- */
+
 static void pass_cancel(struct source *s, struct source_request *request)
 {
 	source_cancel(s->next, request);
@@ -184,6 +201,14 @@ static const struct source_ops lose_ops = {
 	.close = filter_close,
 };
 
+static const struct source_ops crash_ops = {
+	.name = "crash",
+	.fetch = crash_fetch,
+	.hurry = pass_hurry,
+	.cancel = pass_cancel,
+	.close = filter_close,
+};
+
 static bool parse(const char *text, struct filter *f)
 {
 	const char *value = strchr(text, '=');
@@ -212,6 +237,11 @@ static bool parse(const char *text, struct filter *f)
 		f->end = strtoull(rest + 1, &rest, 16);
 		return f->end > f->start && !*rest;
 	}
+	if (!strncmp(text, "crash=", 6)) {
+		f->source.ops = &crash_ops;
+		f->start = page_down(strtoull(text + 6, &rest, 16));
+		return rest != text + 6 && !*rest;
+	}
 	return false;
 }
 
@@ -229,7 +259,8 @@ struct source *source_filter(const char *text, struct source *next, struct err *
 	if (!parse(text, f)) {
 		free(f);
 		source_close(next);
-		err_set(err, EINVAL, "filter \"%s\": none of delay=USEC, short=PAGES, lose=HEX-HEX",
+		err_set(err, EINVAL,
+		        "filter \"%s\": none of delay=USEC, short=PAGES, lose=HEX-HEX, crash=HEX",
 		        text);
 		return NULL;
 	}

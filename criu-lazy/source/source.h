@@ -117,6 +117,7 @@ struct source *source_image(struct pages *pages);
  *	delay=USEC	every answer comes that much later
  *	short=N		no answer is longer than N pages
  *	lose=START-END	pages of [START, END) (hexadecimal image addresses) are lost
+ *	crash=ADDR	whoever asks for the page at ADDR (hexadecimal) dies of SIGABRT
  * Takes over next, also on failure.
  */
 struct source *source_filter(const char *text, struct source *next, struct err *err);

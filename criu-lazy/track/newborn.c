@@ -26,6 +26,7 @@ enum {
 /* One change: a REMAP, with the UNMAP that was its first word; or an UNMAP by itself. */
 struct step {
 	struct heard *h;
+	uint64_t end; /* REMAP: of what is mapped at the new place, which may be longer */
 	bool seen;
 	bool own; /* the child's: it has seen it */
 };
@@ -47,9 +48,21 @@ static uint64_t to_end(const struct heard *h)
 	return h->to + (h->place.end - h->place.start);
 }
 
-static bool brings_to(const struct heard *h, uint64_t addr)
+static bool brings_to(const struct step *step, uint64_t addr)
 {
-	return h->what == HEARD_REMAP && h->to <= addr && addr < to_end(h);
+	return step->h->what == HEARD_REMAP && step->h->to <= addr && addr < step->end;
+}
+
+/* Its call's UNMAP of the new place names what it has become, the REMAP only what was moved. */
+static uint64_t new_end(const struct tracker *t, const struct heard *h)
+{
+	const struct heard *first;
+	size_t i;
+
+	for (i = 0; h->first && (first = heard_nth(t, i)); i++)
+		if (first->event == h->first)
+			return max_u64(first->place.end, to_end(h));
+	return h->what == HEARD_REMAP ? to_end(h) : 0;
 }
 
 /* MREMAP_DONTUNMAP leaves it mapped: no UNMAP of it was told. */
@@ -70,7 +83,7 @@ static enum foretold foretell(const struct story *story, uint64_t addr)
 	for (i = story->nr_steps; i--;) {
 		const struct step *step = &story->step[i];
 
-		if (step->seen && brings_to(step->h, addr))
+		if (step->seen && brings_to(step, addr))
 			return FORETOLD_MAPPED;
 		if (step->seen && takes_from(step->h, addr))
 			return FORETOLD_GONE;
@@ -80,7 +93,8 @@ static enum foretold foretell(const struct story *story, uint64_t addr)
 
 		if (h->place.start <= addr && addr < h->place.end)
 			return FORETOLD_MAPPED;
-		if (brings_to(h, addr)) /* occupied, partly, if there was a first word */
+		if (brings_to(&story->step[i],
+		              addr)) /* occupied, partly, if there was a first word */
 			return h->first ? FORETOLD_NOTHING : FORETOLD_GONE;
 	}
 	return FORETOLD_NOTHING;
@@ -207,7 +221,8 @@ static bool collect(const struct tracker *t, const struct newborn_kernel *kernel
 		for (own = i = 0; i < t->nr_own; i++)
 			own |= t->own[i] == h->event;
 		story->nr_before += h->event <= t->forked;
-		story->step[story->nr_steps++] = (struct step){.h = h, .own = own};
+		story->step[story->nr_steps++] =
+			(struct step){.h = h, .end = new_end(t, h), .own = own};
 	}
 	for (nr = 0; nr < story->nr_steps; nr++)
 		if (!ask(story, kernel, nr))
@@ -303,6 +318,13 @@ bool newborn_end(struct tracker *child, const struct newborn_kernel *kernel)
 		tracker_remove(child, child->removed[i].start, child->removed[i].end);
 	child->nr_removed = 0;
 	return true;
+}
+
+void newborn_ask(const struct tracker *child, const struct newborn_kernel *kernel)
+{
+	struct story story = {0};
+
+	collect(child, kernel, &story);
 }
 
 bool newborn_is_due(const struct tracker *child)

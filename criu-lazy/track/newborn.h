@@ -45,6 +45,12 @@ struct newborn_kernel {
 	void *cookie;
 };
 
+/*
+ * Asks kernel everything that newborn_end() would ask now, and does nothing: so that its owner can
+ * keep the answers of the time when the child did not run yet.
+ */
+void newborn_ask(const struct tracker *child, const struct newborn_kernel *kernel);
+
 void newborn_own(struct tracker *child);
 
 /*

@@ -98,6 +98,8 @@ class Helper:
         return self
 
     def kill(self):
+        """All of it: who was started, and who would go on in its place."""
+        self.t.kill_members()
         if self.alive():
             self.p.kill()
         self.p.wait()
@@ -121,7 +123,33 @@ class Case:
             sock.close()
         for helper in self.helpers:
             helper.kill()
-        shutil.rmtree(self.folder)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def members(self):
+        """{pid: parent} of what runs of this test's helpers: guardians, workers, sentinels."""
+        found = {}
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{pid}/cmdline", "rb") as f:
+                    argv = f.read().split(b"\0")
+                with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as f:
+                    stat = f.read().rpartition(")")[2].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if argv[1:2] == [b"lazy-pages"] and os.fsencode(self.img) in argv:
+                found[int(pid)] = int(stat[1])
+        return found
+
+    def kill_members(self):
+        """Stopped first, so that none of them notices another's death."""
+        while self.members():
+            for sig in (signal.SIGSTOP, signal.SIGKILL):
+                for pid in self.members():
+                    try:
+                        os.kill(pid, sig)
+                    except ProcessLookupError:
+                        pass
+            time.sleep(0.001)
 
     @staticmethod
     def check(right, what):

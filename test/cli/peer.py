@@ -17,7 +17,8 @@ import time
 from images import BASE, PAGE, content
 
 SYS_USERFAULTFD = 323
-UNMAP, DISCARD, FORK = 1 << 20, 2 << 20, 3 << 20  # orders of a task, added to a page's number
+# Orders of a task, added to a page's number.
+UNMAP, DISCARD, FORK, BEAR = 1 << 20, 2 << 20, 3 << 20, 4 << 20
 MADV_DONTNEED = 4
 UFFDIO_API, UFFDIO_REGISTER = 0xC018AA3F, 0xC020AA00
 EVENTS = 0x4E  # fork, remap, remove, unmap: what CRIU asks for
@@ -65,9 +66,12 @@ def send_task(sock, pid, fd):
 class Task:
     """Process number pid of the image: reports over sock when it is made."""
 
-    def __init__(self, sock, pid=1000, nr=16):
-        self.pid, self.nr = pid, nr
+    def __init__(self, sock, pid=1000, nr=16, between=None):
+        """between: called by the task after it has said its pid, before it sends its descriptor."""
+        self.pid, self.nr, self.between, self.pipe = pid, nr, between, None
+        self.child_real = None
         self.ours, theirs = socket.socketpair()
+        self.child_ours, self.child_theirs = socket.socketpair()
         self.real = os.fork()
         if self.real == 0:
             try:
@@ -76,18 +80,27 @@ class Task:
             finally:
                 os._exit(99)
         theirs.close()
+        self.child_theirs.close()
         self.status = None
         self.ours.settimeout(10)
-        if self.ours.recv(1) != b"r":
+        # A helper that refuses it may have killed it already.
+        if self.ours.recv(1) != b"r" and self.ended() != -signal.SIGKILL:
             raise AssertionError("a task did not get ready")
 
     def live(self, sock, pipe):
         signal.alarm(60)
         fd = missing_memory(self.nr)
-        send_task(sock, self.pid, fd)
+        sock.sendall(word(self.pid))
+        if self.between:
+            self.between()
+        socket.send_fds(sock, [b"\0"], [fd])
         os.close(fd)
         sock.close()
         pipe.sendall(b"r")
+        self.obey(pipe)
+
+    def obey(self, pipe):
+        self.pipe = pipe
         while True:
             order = pipe.recv(4)
             if len(order) < 4:
@@ -115,10 +128,23 @@ class Task:
             if child == 0:
                 os._exit(0)
             os.waitpid(child, 0)
+        elif what == BEAR:
+            if os.fork() == 0:
+                signal.alarm(60)
+                try:
+                    self.pipe.close()
+                    self.child_theirs.sendall(word(os.getpid()))
+                    self.obey(self.child_theirs)
+                finally:
+                    os._exit(99)
+            self.child_theirs.close()
 
     def touch(self, index):
-        """True: right; False: wrong; None: the task died of it."""
-        self.ours.sendall(struct.pack("<i", index))
+        """True: right; False: wrong; None: the task died of it, or was dead."""
+        try:
+            self.ours.sendall(struct.pack("<i", index))
+        except BrokenPipeError:
+            return None
         return self.answer()
 
     def answer(self):
@@ -161,4 +187,22 @@ class Task:
             except ProcessLookupError:
                 pass
             self.ended()
+        if self.child_real:
+            try:
+                os.kill(self.child_real, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
         self.ours.close()
+        self.child_ours.close()
+
+    def child(self):
+        """Who was born by BEAR: it can be told to touch."""
+        child = Child.__new__(Child)
+        child.pid, child.nr, child.ours = self.pid, self.nr, self.child_ours
+        child.ours.settimeout(10)
+        self.child_real = struct.unpack("<i", child.ours.recv(4))[0]
+        return child
+
+
+class Child(Task):
+    """A task's child, forked while memory was missing; it ends with its parent's kill()."""

@@ -344,7 +344,7 @@ static const struct kind kinds[] = {
 	{"likely, all", 0, 96, 96, 64, false, 12000, 0},
 	{"unlikely", 32, 0, 0, 0, false, 50000, 0},
 	{"unlikely, all", 32, 96, 96, 64, false, 50000, 0},
-	{"forks", 0, 0, 0, 0, false, 1000, 64},
+	{"forks", 0, 0, 0, 0, false, 1500, 64},
 	{"forks, fixed, slow reuse", 0, 0, 96, 0, true, 2000, 64},
 	{"forks, grow", 0, 96, 0, 0, false, 4000, 64},
 	{"forks, unlikely", 32, 0, 0, 0, false, 50000, 64},
