@@ -201,6 +201,8 @@ void child_begin(struct session *child, struct session *parent)
 {
 	/* A grandchild: whoever its parent is still waiting for. */
 	child->held_by = parent->held_by && !parent->heard_enough ? parent->held_by : parent;
+	if (child->held_by != parent)
+		newborn_of_newborn(child->tracker, parent->tracker);
 	child->held_since = clock_now();
 	child->engine->nr_held++;
 	child->newborn = calloc(1, sizeof(*child->newborn)); /* without it: later, less surely */

@@ -74,7 +74,12 @@ static bool takes_from(const struct heard *h, uint64_t addr)
 
 /* --- the most consistent story ---------------------------------------------------------------- */
 
-enum foretold { FORETOLD_GONE, FORETOLD_MAPPED, FORETOLD_NOTHING };
+enum foretold {
+	FORETOLD_GONE,
+	FORETOLD_MAPPED,
+	FORETOLD_PERHAPS, /* mapped, but what munmap() names may have holes */
+	FORETOLD_NOTHING,
+};
 
 static enum foretold foretell(const struct story *story, uint64_t addr)
 {
@@ -92,7 +97,7 @@ static enum foretold foretell(const struct story *story, uint64_t addr)
 		const struct heard *h = story->step[i].h;
 
 		if (h->place.start <= addr && addr < h->place.end)
-			return FORETOLD_MAPPED;
+			return h->what == HEARD_UNMAP ? FORETOLD_PERHAPS : FORETOLD_MAPPED;
 		if (brings_to(&story->step[i],
 		              addr)) /* occupied, partly, if there was a first word */
 			return h->first ? FORETOLD_NOTHING : FORETOLD_GONE;
@@ -107,8 +112,12 @@ static unsigned nr_wrong(const struct story *story)
 	for (i = 0; i < story->nr_samples; i++) {
 		enum foretold foretold = foretell(story, story->sample[i].addr);
 
-		wrong += foretold != FORETOLD_NOTHING &&
-		         (foretold == FORETOLD_MAPPED) != story->sample[i].mapped;
+		if (story->sample[i].mapped)
+			wrong += foretold == FORETOLD_GONE ? 2 : 0;
+		else
+			wrong += foretold == FORETOLD_MAPPED    ? 2
+			         : foretold == FORETOLD_PERHAPS ? 1
+			                                        : 0;
 	}
 	return wrong;
 }
@@ -332,6 +341,11 @@ bool newborn_is_due(const struct tracker *child)
 	const struct heard *h = heard_nth(child, AFTER - 1);
 
 	return h && h->event > child->forked;
+}
+
+void newborn_of_newborn(struct tracker *child, const struct tracker *parent)
+{
+	child->forked = parent->forked;
 }
 
 void newborn_own(struct tracker *child)

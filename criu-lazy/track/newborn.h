@@ -51,6 +51,12 @@ struct newborn_kernel {
  */
 void newborn_ask(const struct tracker *child, const struct newborn_kernel *kernel);
 
+/*
+ * The child of one that is a newborn itself: what that one has heard since its own FORK is as
+ * doubtful for this one.
+ */
+void newborn_of_newborn(struct tracker *child, const struct tracker *parent);
+
 void newborn_own(struct tracker *child);
 
 /*
