@@ -180,7 +180,10 @@ static void take_fds(const struct cmsghdr *cmsg, bool close_surplus, struct unix
 
 int unixsock_peek(int fd, struct unixsock_msg *ret)
 {
-	/* No room for a descriptor: the kernel makes none, and says that there is one. */
+	/*
+	 * With the sender's credentials there is no room for a descriptor: the kernel makes none,
+	 * and says that there is one.
+	 */
 	union {
 		char bytes[CMSG_SPACE(sizeof(struct ucred))];
 		struct cmsghdr align;
@@ -191,22 +194,30 @@ int unixsock_peek(int fd, struct unixsock_msg *ret)
 	                     .msg_iovlen = 1,
 	                     .msg_control = control.bytes,
 	                     .msg_controllen = sizeof(control.bytes)};
-	const struct cmsghdr *cmsg;
+	struct unixsock_msg rights = {.fd = -1};
+	struct cmsghdr *cmsg;
 	struct ucred cred;
 	ssize_t got;
 
 	*ret = (struct unixsock_msg){.fd = -1};
 	do {
-		got = recvmsg(fd, &msg, MSG_PEEK | MSG_DONTWAIT);
+		got = recvmsg(fd, &msg, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	} while (got < 0 && errno == EINTR);
 	if (got < 0)
 		return -errno;
 	ret->nr = (size_t)got;
 	ret->nr_fds = !!(msg.msg_flags & MSG_CTRUNC);
-	cmsg = CMSG_FIRSTHDR(&msg);
-	if (cmsg && cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_CREDENTIALS) {
-		memcpy(&cred, CMSG_DATA(cmsg), sizeof(cred));
-		ret->pid = cred.pid;
+	for (cmsg = CMSG_FIRSTHDR(&msg); cmsg; cmsg = CMSG_NXTHDR(&msg, cmsg)) {
+		if (cmsg->cmsg_level != SOL_SOCKET)
+			continue;
+		if (cmsg->cmsg_type == SCM_CREDENTIALS) {
+			memcpy(&cred, CMSG_DATA(cmsg), sizeof(cred));
+			ret->pid = cred.pid;
+		} else if (cmsg->cmsg_type == SCM_RIGHTS) { /* without credentials */
+			take_fds(cmsg, true, &rights);
+			cleanup_close_fd(&rights.fd);
+			ret->nr_fds = 1;
+		}
 	}
 	return 0;
 }
