@@ -63,6 +63,8 @@ static void on_fork(struct session *s, int uffd)
 
 	snprintf(name, sizeof(name), "%s.%u", s->name, ++s->nr_children);
 	log_debug("%s: FORK: child %u", s->name, s->nr_children);
+	if (!s->engine->replaying)
+		uffd_no_wait(uffd);
 	if (tracker_is_done(s->tracker)) {
 		/* Everything was there when it forked, so the child has everything. */
 		record_end(s->engine, s->engine->next_id++);

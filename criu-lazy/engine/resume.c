@@ -335,6 +335,7 @@ static int wake_up(struct session *s, struct err *err)
 		without_descriptor(s);
 		return 0;
 	}
+	uffd_no_wait(s->uffd); /* killed before it had said so */
 	recall(s);
 	if (!s->marks)
 		record_marks(s, s); /* of none yet; but named as a child's are */

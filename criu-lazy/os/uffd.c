@@ -138,6 +138,14 @@ enum uffd_outcome uffd_quiet(int fd)
 	return error == ENOENT ? UFFD_DONE : judge(error);
 }
 
+void uffd_no_wait(int fd)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	if (flags >= 0 && !(flags & O_NONBLOCK))
+		fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+}
+
 int uffd_read(int fd, struct uffd_msg *msgs, size_t max)
 {
 	ssize_t got;

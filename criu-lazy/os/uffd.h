@@ -58,6 +58,12 @@ enum uffd_outcome uffd_registered(int fd, uint64_t addr, uint64_t len);
 enum uffd_outcome uffd_quiet(int fd);
 
 /*
+ * Reading does not wait from now on.  A descriptor from a FORK event has the flags that its
+ * parent's was created with, whatever was made of that since.
+ */
+void uffd_no_wait(int fd);
+
+/*
  * Read messages without blocking.  Returns how many; fewer than max means that there were no more.
  * 0: none.  Negative errno: the descriptor is unusable.  Faults come before events that are older
  * than they are.
