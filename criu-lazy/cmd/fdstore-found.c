@@ -197,7 +197,7 @@ static bool anybody_depends(const struct fdstore *store)
 
 void fdstore_abandon(struct fdstore *store)
 {
-	static const struct timespec tick = {.tv_nsec = 50 * 1000 * 1000};
+	static const struct timespec tick = {.tv_nsec = 50L * 1000 * 1000};
 	struct err err = {0};
 	unsigned ticks;
 	size_t i;

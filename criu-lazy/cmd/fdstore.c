@@ -161,7 +161,7 @@ bool fdstore_flush(struct fdstore *store)
 
 bool fdstore_sync(struct fdstore *store)
 {
-	static const struct timespec pause = {.tv_nsec = 5 * 1000 * 1000};
+	static const struct timespec pause = {.tv_nsec = 5L * 1000 * 1000};
 	unsigned tries = 0;
 	struct err err = {0};
 

@@ -49,7 +49,7 @@ static int note_sessions(struct replay *p)
 		if (s->id < p->room && p->by_id[s->id])
 			break;
 		if (s->id >= p->room) {
-			size_t room = (s->id + 64) * 2;
+			size_t room = 2 * ((size_t)s->id + 64);
 			struct session **grown = realloc(p->by_id, room * sizeof(struct session *));
 
 			if (!grown)
