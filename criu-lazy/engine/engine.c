@@ -336,7 +336,7 @@ static void serve(struct session *s)
 		return;
 	}
 	session_drain(s);
-	if (s->state != SESSION_SERVING)
+	if (s->state != SESSION_SERVING || s->engine->failed.code)
 		return;
 	if (!session_quiet(s)) {
 		if (s->state == SESSION_SERVING)

@@ -158,7 +158,7 @@ static void apply_all(struct session *s, const struct uffd_msg *msgs, size_t nr,
 {
 	size_t i;
 
-	for (i = 0; i < nr; i++) {
+	for (i = 0; i < nr && !s->engine->failed.code; i++) {
 		s->engine->message = (uint32_t)i;
 		apply(s, &msgs[i], now);
 	}
@@ -205,7 +205,8 @@ static int read_some(struct session *s, int64_t now)
 		record_events_end(s, (size_t)got, true);
 	if (got > 0)
 		apply_all(s, msgs ? msgs : own, (size_t)got, now);
-	if (msgs && keep)
+	/* What was not applied is for the next worker; nothing is delivered until then. */
+	if (msgs && keep && !s->engine->failed.code)
 		record_applied(s);
 	if (msgs && !keep)
 		record_events_end(s, got > 0 ? (size_t)got : 0, false);

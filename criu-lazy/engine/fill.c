@@ -55,6 +55,8 @@ enum fill_result session_fill(struct session *s, const struct tracker_run *run, 
 {
 	uint64_t at = 0, len = run->nr_pages << PAGE_SHIFT, end = len, done;
 
+	if (s->engine->failed.code)
+		return FILL_RETRY;
 	while (at < end) {
 		uint64_t dst = run->start + at, present = 0;
 		enum fill_result result;
