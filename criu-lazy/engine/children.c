@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Children that were forked while their parent's threads change its memory: until it is clear which
- * of those changes a child has seen (track/newborn.h) it is held: its events are read, but nothing
- * is copied to it.
+ * of those changes a child has seen (track/newborn.h) it is held: its events are read and kept, but
+ * nothing is copied to it.
  *
  * Usually that takes no longer than the fork itself: the parent is quiet when the thread that
  * forked has run again, and before that the child does not run either.  A parent whose threads
@@ -28,23 +28,16 @@ enum { ANSWERS_MAX = 512 };
 /* What the kernel has said about a child. */
 struct answer {
 	uint64_t addr, len;
-	bool mapped;
+	enum newborn_answer answer;
 };
 
 /*
  * Asked as soon as the FORK is read, when the child does not run yet, and about what is heard later
- * as soon as that is heard: what the child does meanwhile (growing tells nobody) is no witness.
+ * as soon as that is heard.
  */
 struct newborn {
 	size_t nr;
 	struct answer answer[ANSWERS_MAX];
-};
-
-/* For the journal; or what the journal says was said. */
-struct inquiry {
-	const struct session *child;
-	uint8_t answer[ANSWERS_MAX];
-	size_t nr, room;
 };
 
 static const struct answer *known(const struct newborn *n, uint64_t addr, uint64_t len)
@@ -57,19 +50,45 @@ static const struct answer *known(const struct newborn *n, uint64_t addr, uint64
 	return NULL;
 }
 
+/* By one of its own events, so what it has there now is no witness. */
+static bool has_changed(const struct session *child, uint64_t addr, uint64_t len)
+{
+	const struct uffd_msg *msg = child->pending, *end = msg + child->nr_pending;
+
+	for (; msg < end; msg++) {
+		const uint64_t from = msg->arg.remap.from, to = msg->arg.remap.to,
+			       moved = msg->arg.remap.len;
+
+		if (msg->event == UFFD_EVENT_REMAP && ((addr < from + moved && from < addr + len) ||
+		                                       (addr < to + moved && to < addr + len)))
+			return true;
+		if (msg->event == UFFD_EVENT_UNMAP && addr < msg->arg.remove.end &&
+		    msg->arg.remove.start < addr + len)
+			return true;
+	}
+	return false;
+}
+
 /* For newborn_ask(). */
-static int look(void *cookie, uint64_t addr, uint64_t len)
+static enum newborn_answer look(void *cookie, uint64_t addr, uint64_t len)
 {
 	struct session *child = cookie;
 	struct newborn *n = child->newborn;
+	const struct answer *a = known(n, addr, len);
+	enum newborn_answer answer = NEWBORN_UNKNOWN;
 	enum uffd_outcome outcome;
 
-	if (known(n, addr, len) || n->nr == ANSWERS_MAX)
-		return 0;
-	outcome = uffd_registered(child->uffd, addr, len);
-	if (outcome != UFFD_CHANGING)
-		n->answer[n->nr++] = (struct answer){addr, len, outcome != UFFD_NOWHERE};
-	return 0;
+	if (a)
+		return a->answer;
+	if (n->nr == ANSWERS_MAX)
+		return NEWBORN_UNKNOWN;
+	if (!has_changed(child, addr, len)) {
+		outcome = uffd_registered(child->uffd, addr, len);
+		if (outcome != UFFD_CHANGING) /* as it does with an event that is not read yet */
+			answer = outcome == UFFD_NOWHERE ? NEWBORN_FREE : NEWBORN_MAPPED;
+	}
+	n->answer[n->nr++] = (struct answer){addr, len, answer};
+	return answer;
 }
 
 static void look_now(struct session *child)
@@ -80,29 +99,13 @@ static void look_now(struct session *child)
 		newborn_ask(child->tracker, &kernel);
 }
 
-static int mapped(void *cookie, uint64_t addr, uint64_t len)
+/* For newborn_judge(). */
+static enum newborn_answer seen(void *cookie, uint64_t addr, uint64_t len)
 {
-	struct inquiry *inquiry = cookie;
-	const struct answer *a = known(inquiry->child->newborn, addr, len);
-	enum uffd_outcome outcome;
-	bool is;
+	const struct session *child = cookie;
+	const struct answer *a = known(child->newborn, addr, len);
 
-	outcome = a ? UFFD_DONE : uffd_registered(inquiry->child->uffd, addr, len);
-	if (outcome == UFFD_CHANGING)
-		return -1;
-	is = a ? a->mapped : outcome != UFFD_NOWHERE;
-	if (inquiry->nr < ANSWERS_MAX)
-		inquiry->answer[inquiry->nr++] = is;
-	return is;
-}
-
-static int mapped_then(void *cookie, uint64_t addr, uint64_t len)
-{
-	struct inquiry *inquiry = cookie;
-
-	(void)addr;
-	(void)len;
-	return inquiry->nr < inquiry->room ? inquiry->answer[inquiry->nr++] : 0;
+	return a ? a->answer : NEWBORN_UNKNOWN;
 }
 
 /* --- its own events --------------------------------------------------------------------------- */
@@ -129,18 +132,6 @@ void child_pend(struct session *child, const struct uffd_msg *msg)
 	child->pending[child->nr_pending++] = *msg;
 }
 
-bool child_copy_pending(const struct session *parent, struct session *child)
-{
-	if (!parent->nr_pending)
-		return true;
-	child->pending = malloc(parent->nr_pending * sizeof(*child->pending));
-	if (!child->pending)
-		return false;
-	memcpy(child->pending, parent->pending, parent->nr_pending * sizeof(*child->pending));
-	child->nr_pending = child->room_pending = parent->nr_pending;
-	return true;
-}
-
 void child_free(struct session *child)
 {
 	free(child->newborn);
@@ -155,8 +146,8 @@ static void apply_pending(struct session *child)
 	struct err err = {0};
 	size_t i;
 
-	for (i = 0; i < child->nr_pending; i++) {
-		if (tracker_reserve(child->tracker, 1) < 0 || !children_reserve(child, 1)) {
+	for (i = 0; i < child->nr_pending && !child->engine->failed.code; i++) {
+		if (tracker_reserve(child->tracker, 1) < 0) {
 			err_set(&err, ENOMEM, "%s: its events", child->name);
 			engine_fail(child->engine, &err); /* the next worker replays them */
 			return;
@@ -166,8 +157,10 @@ static void apply_pending(struct session *child)
 	}
 }
 
-static void let_go(struct session *child)
+/* Room is reserved. */
+static void let_go(struct session *child, const struct newborn_verdict *verdict)
 {
+	newborn_end(child->tracker, verdict);
 	child->held_by = NULL;
 	child->engine->nr_held--;
 	child->unquiet = true; /* its window is still open */
@@ -177,93 +170,83 @@ static void let_go(struct session *child)
 	session_account(child);
 }
 
-void replay_newborn(struct session *child, const uint8_t *answers, size_t nr)
+/* false: not now, and nothing has happened. */
+static bool conclude(struct session *child)
 {
-	struct inquiry inquiry = {.child = child, .room = nr < ANSWERS_MAX ? nr : ANSWERS_MAX};
-	const struct newborn_kernel kernel = {mapped_then, &inquiry};
+	const struct newborn_kernel kernel = {seen, child};
+	struct newborn_verdict verdict;
+
+	if (tracker_reserve(child->tracker, NEWBORN_RESERVE) < 0)
+		return false;
+	newborn_judge(child->tracker, &kernel, &verdict);
+	record_newborn(child, &verdict);
+	let_go(child, &verdict);
+	/* What was not applied is for the next worker; nothing is delivered until then. */
+	if (!child->engine->failed.code)
+		record_applied(child);
+	return true;
+}
+
+void replay_newborn(struct session *child, const struct newborn_verdict *verdict)
+{
 	struct err err = {0};
 
-	memcpy(inquiry.answer, answers, inquiry.room);
 	if (!child->held_by)
 		return;
-	if (tracker_reserve(child->tracker, NEWBORN_RESERVE) < 0) {
-		err_set(&err, ENOMEM, "%s", child->name);
-		engine_fail(child->engine, &err);
+	if (tracker_reserve(child->tracker, NEWBORN_RESERVE) == 0) {
+		let_go(child, verdict);
 		return;
 	}
-	newborn_end(child->tracker, &kernel);
-	let_go(child);
+	err_set(&err, ENOMEM, "%s", child->name);
+	engine_fail(child->engine, &err);
 }
 
 /* --- holding ---------------------------------------------------------------------------------- */
 
 void child_begin(struct session *child, struct session *parent)
 {
-	/* A grandchild: whoever its parent is still waiting for. */
-	child->held_by = parent->held_by && !parent->heard_enough ? parent->held_by : parent;
-	if (child->held_by != parent)
-		newborn_of_newborn(child->tracker, parent->tracker);
+	child->held_by = parent;
 	child->held_since = clock_now();
 	child->engine->nr_held++;
-	child->newborn = calloc(1, sizeof(*child->newborn)); /* without it: later, less surely */
+	child->newborn = calloc(1, sizeof(*child->newborn)); /* without it nothing is known */
 	look_now(child);
 }
 
-bool children_reserve(const struct session *parent, size_t nr)
+void children_hear(struct session *parent)
 {
 	struct session *child;
 
-	TAILQ_FOREACH(child, &parent->engine->sessions, link)
-		if (child->held_by == parent && !child->heard_enough &&
-		    tracker_reserve(child->tracker, nr) < 0)
-			return false;
-	return true;
-}
-
-static void hear(struct session *child, const struct uffd_msg *msg)
-{
-	if (child->engine->replaying)
-		replay_date(child);
-	if (msg->event == UFFD_EVENT_REMAP)
-		tracker_remap(child->tracker, msg->arg.remap.from, msg->arg.remap.to,
-		              msg->arg.remap.len);
-	else if (msg->event == UFFD_EVENT_UNMAP)
-		tracker_unmap(child->tracker, msg->arg.remove.start, msg->arg.remove.end);
-	else
-		return;
-	record_date(child);
-	look_now(child);
-	session_account(child);
-	child->heard_enough = newborn_is_due(child->tracker);
-	if (child->heard_enough)
-		session_ready(child);
-}
-
-void children_hear(struct session *parent, const struct uffd_msg *msg)
-{
-	struct session *child;
-
-	TAILQ_FOREACH(child, &parent->engine->sessions, link)
-		if (child->held_by == parent && !child->heard_enough &&
-		    child->state == SESSION_SERVING)
-			hear(child, msg);
+	TAILQ_FOREACH(child, &parent->engine->sessions, link) {
+		if (child->held_by != parent || child->heard_enough ||
+		    child->state != SESSION_SERVING)
+			continue;
+		newborn_hear(child->tracker, parent->tracker);
+		look_now(child);
+		child->heard_enough = newborn_is_due(child->tracker);
+		if (child->heard_enough)
+			session_ready(child);
+	}
 }
 
 bool child_is_held(struct session *child)
 {
-	struct inquiry inquiry = {.child = child};
-	const struct newborn_kernel kernel = {mapped, &inquiry};
-
 	if (!child->heard_enough && clock_now() - child->held_since < HOLD_MAX)
 		return true;
-	if (tracker_reserve(child->tracker, NEWBORN_RESERVE) < 0 ||
-	    !newborn_end(child->tracker, &kernel))
+	return !conclude(child);
+}
+
+bool child_may_end(struct session *child)
+{
+	const struct engine *engine = child->engine;
+	struct err err = {0};
+	size_t i = 0;
+
+	while (i < child->nr_pending && child->pending[i].event != UFFD_EVENT_FORK)
+		i++;
+	if (i == child->nr_pending || engine->replaying || engine->failed.code || conclude(child))
 		return true;
-	if (!child->heard_enough)
-		log_warn("%s: its parent has not been quiet since the fork", child->name);
-	record_newborn(child, inquiry.answer, inquiry.nr);
-	let_go(child);
-	record_applied(child);
+	err_set(&err, ENOMEM, "%s: its children", child->name);
+	engine_fail(child->engine, &err);
 	return false;
 }
 

@@ -10,6 +10,7 @@
 #include "criu-lazy/engine/journal.h"
 #include "criu-lazy/engine/session.h"
 #include "criu-lazy/os/latency.h"
+#include "criu-lazy/os/uffd-abi.h"
 #include "criu-lazy/os/uffd.h"
 
 #include <errno.h>
@@ -120,7 +121,7 @@ void session_end(struct session *s, bool exited)
 	struct engine *engine = s->engine;
 	uint64_t missing = tracker_nr_missing(s->tracker);
 
-	if (s->state == SESSION_ENDED)
+	if (s->state == SESSION_ENDED || !child_may_end(s))
 		return;
 	record_end(engine, s->id);
 	log_debug("%s: %s, %llu pages missing", s->name, exited ? "EXIT" : "complete",
@@ -218,10 +219,14 @@ static int session_watch(struct session *s, struct err *err)
 /* Who was before has read faults and not answered them: whoever waits shall ask again. */
 int session_resume(struct session *s, struct err *err)
 {
+	size_t i;
 	int r;
 
 	engine_keep(s->engine, KEPT_UFFD, s->uffd, true);
 	engine_keep(s->engine, KEPT_PIDFD, s->pidfd, true);
+	for (i = 0; i < s->nr_pending; i++)
+		if (s->pending[i].event == UFFD_EVENT_FORK)
+			engine_keep(s->engine, KEPT_UFFD, (int)s->pending[i].arg.fork.ufd, true);
 	r = session_watch(s, err);
 	if (r < 0)
 		return r;
@@ -622,12 +627,16 @@ void engine_abandon(struct engine *engine)
 int engine_descriptors(const struct engine *engine, int (*add)(void *cookie, int fd), void *cookie)
 {
 	const struct session *s;
+	size_t i;
 	int r = 0;
 
 	TAILQ_FOREACH(s, &engine->sessions, link) {
 		r = s->uffd >= 0 ? add(cookie, s->uffd) : 0;
 		if (r >= 0 && s->pidfd >= 0)
 			r = add(cookie, s->pidfd);
+		for (i = 0; r >= 0 && i < s->nr_pending; i++)
+			if (s->pending[i].event == UFFD_EVENT_FORK)
+				r = add(cookie, (int)s->pending[i].arg.fork.ufd);
 		if (r < 0)
 			break;
 	}

@@ -12,7 +12,6 @@
 #include "criu-lazy/base/page.h"
 #include "criu-lazy/engine/session.h"
 #include "criu-lazy/os/uffd.h"
-#include "criu-lazy/track/newborn.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -54,7 +53,8 @@ static void rejudge_waiting(struct session *s)
 	s->waiting.nr = 0;
 }
 
-static void on_fork(struct session *s, int uffd)
+/* late: it was read while s itself was held, so nobody knows what the child was like then. */
+static void on_fork(struct session *s, int uffd, bool late)
 {
 	struct engine_process child = {.uffd = uffd, .pidfd = -1, .pid = 0};
 	struct session *newborn;
@@ -63,21 +63,16 @@ static void on_fork(struct session *s, int uffd)
 
 	snprintf(name, sizeof(name), "%s.%u", s->name, ++s->nr_children);
 	log_debug("%s: FORK: child %u", s->name, s->nr_children);
-	if (!s->engine->replaying)
-		uffd_no_wait(uffd);
 	if (tracker_is_done(s->tracker)) {
 		/* Everything was there when it forked, so the child has everything. */
 		record_end(s->engine, s->engine->next_id++);
-		if (!s->engine->replaying)
-			close(uffd);
+		if (s->engine->replaying)
+			return;
+		engine_keep(s->engine, KEPT_UFFD, uffd, false);
+		close(uffd);
 		return;
 	}
-	if (!s->engine->replaying)
-		engine_keep(s->engine, KEPT_UFFD, uffd, true);
-	/* What is read together with the FORK is for the child, too: see children_reserve(). */
-	if (tracker_fork(s->tracker, &child.tracker) < 0 ||
-	    tracker_reserve(child.tracker, MESSAGES) < 0) {
-		tracker_free(child.tracker);
+	if (tracker_fork(s->tracker, &child.tracker) < 0) {
 		err_set(&err, ENOMEM, "%s: a forked child", s->name);
 		engine_fail(s->engine, &err); /* its descriptor stays open, so it waits */
 		return;
@@ -91,17 +86,19 @@ static void on_fork(struct session *s, int uffd)
 		return;
 	}
 	record_marks(newborn, s);
-	if (!child_copy_pending(s, newborn)) {
-		err_set(&err, ENOMEM, "%s: a forked child", s->name);
-		engine_fail(s->engine, &err);
-	}
-	child_begin(newborn, s);
+	newborn->unquiet = true;
+	if (!late)
+		child_begin(newborn, s);
 }
 
 void session_apply(struct session *s, const struct uffd_msg *msg)
 {
 	unsigned long long a = msg->arg.remap.from, b = msg->arg.remap.to, len = msg->arg.remap.len;
 
+	if (msg->event == UFFD_EVENT_FORK) {
+		on_fork(s, (int)msg->arg.fork.ufd, true);
+		return;
+	}
 	if (s->engine->replaying && msg->event != UFFD_EVENT_REMOVE)
 		replay_date(s);
 	if (msg->event == UFFD_EVENT_REMAP) {
@@ -118,10 +115,11 @@ void session_apply(struct session *s, const struct uffd_msg *msg)
 			record_date(s);
 		} else {
 			tracker_remove(s->tracker, a, b);
+			return;
 		}
 	}
 	if (s->engine->nr_held)
-		children_hear(s, msg);
+		children_hear(s);
 }
 
 static void apply(struct session *s, const struct uffd_msg *msg, int64_t now)
@@ -135,9 +133,11 @@ static void apply(struct session *s, const struct uffd_msg *msg, int64_t now)
 		fault_list_push(&s->faults, msg->arg.pagefault.address, now);
 		return;
 	case UFFD_EVENT_FORK:
-		s->unquiet = true;
-		on_fork(s, (int)msg->arg.fork.ufd);
-		return;
+		if (!s->engine->replaying) {
+			uffd_no_wait((int)msg->arg.fork.ufd);
+			engine_keep(s->engine, KEPT_UFFD, (int)msg->arg.fork.ufd, true);
+		}
+		break;
 	case UFFD_EVENT_REMAP:
 	case UFFD_EVENT_UNMAP:
 	case UFFD_EVENT_REMOVE:
@@ -147,9 +147,12 @@ static void apply(struct session *s, const struct uffd_msg *msg, int64_t now)
 		return;
 	}
 	s->unquiet = true;
-	rejudge_waiting(s);
+	if (msg->event != UFFD_EVENT_FORK)
+		rejudge_waiting(s);
 	if (s->held_by)
 		child_pend(s, msg); /* until it is known what it began with */
+	else if (msg->event == UFFD_EVENT_FORK)
+		on_fork(s, (int)msg->arg.fork.ufd, false);
 	else
 		session_apply(s, msg);
 }
@@ -166,8 +169,7 @@ static void apply_all(struct session *s, const struct uffd_msg *msgs, size_t nr,
 
 bool replay_events(struct session *s, const struct uffd_msg *msgs, size_t nr)
 {
-	if (tracker_reserve(s->tracker, MESSAGES) < 0 || !children_reserve(s, MESSAGES) ||
-	    !child_reserve(s, MESSAGES))
+	if (tracker_reserve(s->tracker, MESSAGES) < 0 || !child_reserve(s, MESSAGES))
 		return false;
 	apply_all(s, msgs, nr, 0);
 	s->faults.nr = s->waiting.nr = 0; /* they will fault again */
@@ -221,9 +223,7 @@ int session_drain(struct session *s)
 	session_settle(s);
 	for (rounds = 0; rounds < ROUNDS; rounds++) {
 		/* Make room before an event is taken from the queue: then it cannot be lost. */
-		if (tracker_reserve(s->tracker, MESSAGES) < 0 ||
-		    (s->engine->nr_held && !children_reserve(s, MESSAGES)) ||
-		    !child_reserve(s, MESSAGES) ||
+		if (tracker_reserve(s->tracker, MESSAGES) < 0 || !child_reserve(s, MESSAGES) ||
 		    fault_list_reserve(&s->faults, MESSAGES + s->waiting.nr) < 0) {
 			session_retry(s);
 			return total;

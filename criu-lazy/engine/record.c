@@ -7,6 +7,7 @@
 #include "criu-lazy/engine/journal.h"
 #include "criu-lazy/engine/session.h"
 #include "criu-lazy/os/uffd-abi.h"
+#include "criu-lazy/track/newborn.h"
 #include "criu-lazy/track/save.h"
 
 #include <errno.h>
@@ -49,9 +50,7 @@ static int add_session(struct session *s)
 		.uffd = s->uffd,
 		.pidfd = s->pidfd,
 		.family = s->family->id,
-		.held_by = s->held_by ? s->held_by->id : RECORD_NOBODY,
 		.nr_children = s->nr_children,
-		.heard_enough = s->heard_enough,
 		.poisons = s->poisons,
 		.nr_lost = s->nr_lost,
 	};
@@ -115,9 +114,9 @@ void record_settled(struct session *s)
 	add(s->engine, RECORD_SETTLED, s->id, NULL, 0);
 }
 
-void record_newborn(struct session *s, const uint8_t *answers, size_t nr)
+void record_newborn(struct session *s, const struct newborn_verdict *verdict)
 {
-	add(s->engine, RECORD_NEWBORN, s->id, answers, nr);
+	add(s->engine, RECORD_NEWBORN, s->id, verdict, sizeof(*verdict));
 }
 
 void record_date(struct session *s)

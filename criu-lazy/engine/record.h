@@ -20,7 +20,7 @@ enum record_type {
 	RECORD_GONE, /* tracker_run: a doubt; it is not mapped */
 	RECORD_THERE, /* tracker_run: a doubt; it is mapped */
 	RECORD_SETTLED, /* no doubt is left */
-	RECORD_NEWBORN, /* uint8_t[]: what the kernel said about a child, newborn_end() */
+	RECORD_NEWBORN, /* newborn_verdict: newborn_end() */
 	RECORD_MARKS, /* record_marks */
 	RECORD_END, /* the session is over; its descriptors may be closed by now, or others */
 	RECORD_DATE, /* record_date: of an event of the last RECORD_EVENTS, if it was not in order
@@ -29,18 +29,14 @@ enum record_type {
 	RECORD_NEXT, /* in a snapshot: the id of the next session */
 };
 
-enum { RECORD_NOBODY = UINT32_MAX };
-
 struct record_session {
 	uint32_t index;
 	int32_t uffd;
 	int32_t pidfd;
 	uint32_t family;
-	uint32_t held_by; /* RECORD_NOBODY: it is not held */
 	uint32_t nr_children;
-	uint8_t heard_enough;
 	uint8_t poisons;
-	uint8_t unused[6];
+	uint8_t unused[3];
 	uint64_t nr_lost;
 	char name[24];
 };

@@ -13,6 +13,7 @@
 #include "criu-lazy/engine/session.h"
 #include "criu-lazy/os/proctree.h"
 #include "criu-lazy/os/uffd.h"
+#include "criu-lazy/track/newborn.h"
 #include "criu-lazy/track/save.h"
 
 #include <errno.h>
@@ -154,15 +155,6 @@ static int on_session(struct replay *p, uint32_t id, const struct record_session
 	s->nr_children = head->nr_children;
 	s->poisons = head->poisons;
 	s->nr_lost = head->nr_lost;
-	s->heard_enough = head->heard_enough;
-	if (head->held_by != RECORD_NOBODY) {
-		s->held_by = find(p, head->held_by);
-		if (!s->held_by) { /* it ended: nothing more will be heard */
-			s->held_by = s;
-			s->heard_enough = true;
-		}
-		engine->nr_held++;
-	}
 	p->how->taken[head->index] = 1;
 	return 0;
 }
@@ -241,8 +233,11 @@ static int on_record(struct replay *p, const struct journal_record *r, const voi
 		tracker_settled(s->tracker);
 		break;
 	case RECORD_NEWBORN:
+		if (r->len != sizeof(struct newborn_verdict))
+			return err_set(err, EPROTO, "a newborn of %llu bytes",
+			               (unsigned long long)r->len);
 		change_begins(p);
-		replay_newborn(s, payload, r->len);
+		replay_newborn(s, payload);
 		change_ends(p, s);
 		break;
 	case RECORD_MARKS:

@@ -99,6 +99,7 @@ struct session {
 };
 
 struct uffd_msg;
+struct newborn_verdict;
 
 struct engine {
 	struct engine_options options;
@@ -151,25 +152,29 @@ int session_drain(struct session *s);
 bool session_quiet(struct session *s);
 
 /*
- * children.c: a child of parent, just added.  children_hear(): a REMAP or UNMAP of the parent may
- * be one that its newborn children have seen.  child_is_held(): it is not known yet what it has
- * seen; nothing may be copied to it.  children_let_go(): the parent has nothing more to tell.
+ * children.c: a child of parent, just added, which is held.  children_hear(): a REMAP or UNMAP of
+ * the parent was applied, which may be one that its newborn children have seen.  child_is_held():
+ * it is not known yet what it has seen; nothing may be copied to it.  children_let_go(): the parent
+ * has nothing more to tell.
  */
 void child_begin(struct session *child, struct session *parent);
-/* Its own event while it is held; there is room.  For its own child: the same so far. */
-void child_pend(struct session *child, const struct uffd_msg *msg);
+void children_hear(struct session *parent);
+bool child_is_held(struct session *child);
+void children_let_go(struct session *parent);
+
+/* Its own event while it is held; there is room. */
 bool child_reserve(struct session *child, size_t nr);
-bool child_copy_pending(const struct session *parent, struct session *child);
+void child_pend(struct session *child, const struct uffd_msg *msg);
 void child_free(struct session *child);
+
+/*
+ * It has exited while it was held, but children of its own may live: they begin now.  false: there
+ * is no memory for that; the engine has failed, the next one will do it.
+ */
+bool child_may_end(struct session *child);
 
 /* event.c: a pending event, at last. */
 void session_apply(struct session *s, const struct uffd_msg *msg);
-
-/* Before events of the parent are read: so many can be heard without failing. */
-bool children_reserve(const struct session *parent, size_t nr);
-void children_hear(struct session *parent, const struct uffd_msg *msg);
-bool child_is_held(struct session *child);
-void children_let_go(struct session *parent);
 
 int fault_list_reserve(struct fault_list *list, size_t nr);
 void fault_list_push(struct fault_list *list, uint64_t addr, int64_t since);
@@ -261,7 +266,7 @@ void record_doubt(struct session *s, const struct tracker_run *run, bool mapped)
 void record_settled(struct session *s);
 /* After the tracker has heard of engine->message, which is a REMAP or an UNMAP. */
 void record_date(struct session *s);
-void record_newborn(struct session *s, const uint8_t *answers, size_t nr);
+void record_newborn(struct session *s, const struct newborn_verdict *verdict);
 
 /* Marks of its own; a child's begin with its parent's (NULL: it has none). */
 void record_marks(struct session *s, const struct session *parent);
@@ -282,7 +287,7 @@ bool replay_events(struct session *s, const struct uffd_msg *msgs, size_t nr);
 void replay_date(struct session *s); /* before the tracker hears of the message */
 bool replay_is_news(const struct engine *engine); /* nobody has acted on it: it is recorded */
 void replay_quiet(struct session *s);
-void replay_newborn(struct session *child, const uint8_t *answers, size_t nr);
+void replay_newborn(struct session *child, const struct newborn_verdict *verdict);
 int session_resume(struct session *s, struct err *err);
 
 /* fill.c: what a source would say when nothing is brought any more. */

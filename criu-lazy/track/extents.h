@@ -58,7 +58,7 @@ struct doubt {
 enum { EXTENTS_PER_EVENT = 6, LIMBO_CUTS = 2 };
 
 /* The last events of the window, see order.c. */
-enum { HEARD_MAX = 64, OWN_MAX = 8 };
+enum { HEARD_MAX = 64, AFTER_MAX = 16 };
 enum heard_what { HEARD_UNMAP, HEARD_REMAP };
 
 struct heard {
@@ -87,10 +87,8 @@ struct tracker {
 	struct heard heard[HEARD_MAX]; /* a ring */
 	size_t nr_heard;
 	uint64_t forked; /* a child's: the event before its FORK */
-	uint64_t own[OWN_MAX]; /* its own events since then, while it is a newborn */
-	size_t nr_own;
-	struct range removed[OWN_MAX]; /* and what it has discarded */
-	size_t nr_removed;
+	struct heard after[AFTER_MAX]; /* its parent's since then, while it is a newborn */
+	size_t nr_after;
 	uint64_t date; /* see tracker_dated() */
 	bool date_told; /* date is the next event's, by tracker_date() */
 	uint64_t *marks; /* the owner's, or NULL: see tracker_set_marks() */

@@ -2,29 +2,34 @@
 /*
  * newborn.h - what a child's address space was when it was made.
  *
- * The kernel makes a change first and tells it later, so the FORK that is read now may have been
- * made before changes whose events have been read already, and after changes whose events are still
- * to come:
+ * A child begins with what its parent's tracker says when the FORK is read.  For everything that
+ * the parent's threads do not change at that moment this is right: a call that has returned before
+ * the fork was told before it, and one that begins after it is told after it.  In doubt is only
+ * what a thread is changing while another one forks, for the kernel makes a change first and tells
+ * it later:
  *
- *	A  mremap(X -> Y) !  ?REMAP(X,Y)            A  mremap(X -> Y) !             ?REMAP(X,Y)
- *	B          fork !               ?FORK       B                   fork !  ?FORK
- *	(made before ! of A)                        the child has at Y what X is said to have
+ *	A  mremap(X -> Y) !             ?REMAP(X,Y)   A             mremap(X -> Y) !  ?REMAP(X,Y)
+ *	B                   fork !  ?FORK             B  fork !                              ?FORK
+ *	the child has at Y what was at X              the child has it at X still
  *
- * The second is common when Y was occupied lazy memory: then A tells UNMAP(Y) first, and REMAP only
- * after that was read and A has run again.
+ * (The second needs a thread that is stopped between its fork and the telling, within less than a
+ * microsecond; the first is common when Y was occupied: A tells UNMAP(Y) first, and REMAP only
+ * when it has run again.)  A program cannot know which of both it gets; but it can know that it
+ * is one of them, and what a page holds in each.
  *
- * So a newborn child's tracker (tracker_fork()) goes on with the parent's events for a while, as if
- * the child had seen them; then it is found out, by what the child has mapped, which of all of them
- * it has seen, and the rest is taken back.
+ * So the child is held while calls of its parent may be unfinished: nothing is copied to it, and it
+ * remembers what the parent tells.  Then it is asked what is mapped in the child, and what was
+ * said is corrected where, and only where, that contradicts it.  Nothing else may be corrected:
+ * what one thread does while another one forks must not change what the latter has in order.
  *
- *	tracker_remap(), tracker_unmap()	each event of the parent after the FORK
- *	newborn_own()				after an event of the child itself was applied
- *	newborn_is_due()			enough was heard
- *	newborn_end()				the parent is quiet (everything was told), or it is
- *due
+ *	newborn_hear()		after the parent's tracker was told a REMAP or UNMAP
+ *	newborn_is_due()	enough was heard
+ *	newborn_judge(), _end()	the parent is quiet (everything was told), or it is due
  *
- * Until newborn_end() nothing may be copied to the child.  tracker_reserve(child, NEWBORN_RESERVE)
- * must have succeeded before it.
+ * tracker_reserve(child, NEWBORN_RESERVE) must have succeeded before newborn_end().
+ *
+ * Cannot be told apart: MREMAP_DONTUNMAP that is told after the FORK; a change that leaves mapped
+ * what was, and unmapped what was not (madvise(), or to a place and back).
  */
 #ifndef CRIU_LAZY_TRACK_NEWBORN_H
 #define CRIU_LAZY_TRACK_NEWBORN_H
@@ -34,39 +39,41 @@
 
 struct tracker;
 
-enum { NEWBORN_RESERVE = 100 };
+enum { NEWBORN_RESERVE = 48 };
+
+enum newborn_answer { NEWBORN_FREE, NEWBORN_MAPPED, NEWBORN_UNKNOWN };
 
 /*
- * Does [addr, addr + len) lie in one mapping of the child that can be lazy?  -1: it is changing it
- * itself, at present.
+ * Did [addr, addr + len) lie in one mapping of the child that can be lazy, when it was made?
+ * UNKNOWN: cannot be told any more; then nothing is concluded.
  */
 struct newborn_kernel {
-	int (*mapped)(void *cookie, uint64_t addr, uint64_t len);
+	enum newborn_answer (*mapped)(void *cookie, uint64_t addr, uint64_t len);
 	void *cookie;
 };
 
+/* By number of event: before the FORK from the last one back, after it in order. */
+struct newborn_verdict {
+	uint64_t not_seen; /* before, but made after it */
+	uint32_t seen; /* after, but made before it */
+	uint32_t spared; /* after and made after; but its first word was before */
+};
+
 /*
- * Asks kernel everything that newborn_end() would ask now, and does nothing: so that its owner can
- * keep the answers of the time when the child did not run yet.
+ * Asks kernel everything that newborn_judge() may ask about what was heard so far, and does
+ * nothing: so that its owner can keep the answers of the time when the child did not run yet.
  */
 void newborn_ask(const struct tracker *child, const struct newborn_kernel *kernel);
 
-/*
- * The child of one that is a newborn itself: what that one has heard since its own FORK is as
- * doubtful for this one.
- */
-void newborn_of_newborn(struct tracker *child, const struct tracker *parent);
-
-void newborn_own(struct tracker *child);
-
-/*
- * A REMOVE of the child itself: kept until newborn_end(), when it is known what lies there.  false:
- * too many are kept already.
- */
-bool newborn_remove(struct tracker *child, uint64_t start, uint64_t end);
+void newborn_hear(struct tracker *child, const struct tracker *parent);
 bool newborn_is_due(const struct tracker *child);
 
-/* false: not now, since the child is changing; nothing was done. */
-bool newborn_end(struct tracker *child, const struct newborn_kernel *kernel);
+/*
+ * Judging depends on what is missing, which who replays does not know exactly: so the verdict is
+ * recorded, and newborn_end() does what it says.
+ */
+void newborn_judge(const struct tracker *child, const struct newborn_kernel *kernel,
+                   struct newborn_verdict *ret);
+void newborn_end(struct tracker *child, const struct newborn_verdict *verdict);
 
 #endif

@@ -2,7 +2,7 @@
 /*
  * Saving and loading a tracker; see save.h.
  *
- *	head | extents by address | limbo | buried | doubts | heard, oldest first | own | removed
+ *	head | extents by address | limbo | buried | doubts | heard, oldest first
  *
  * All fields are 64-bit words, so there is no padding.  What is refused when it is loaded is what
  * the code of this folder relies on: extents in order and apart, no bit in two of them, event
@@ -19,15 +19,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const uint64_t magic = UINT64_C(0x31206b6361727463); /* "ctrack 1" */
+static const uint64_t magic = UINT64_C(0x32206b6361727463); /* "ctrack 2" */
 
 struct saved_head {
 	uint64_t magic;
 	uint64_t nr_bits;
-	uint64_t now, window, forked;
+	uint64_t now, window;
 	uint64_t nr_extents, nr_limbo, nr_buried, nr_doubts;
 	uint64_t nr_heard; /* since ever; saved are the last HEARD_MAX */
-	uint64_t nr_own, nr_removed;
 };
 
 struct saved_extent {
@@ -40,10 +39,6 @@ struct saved_doubt {
 
 struct saved_heard {
 	uint64_t event, made, what, start, end, to, first, matched;
-};
-
-struct saved_range {
-	uint64_t start, end;
 };
 
 static uint64_t kept(uint64_t nr_heard)
@@ -70,13 +65,10 @@ static struct saved_head head_of(const struct tracker *t)
 		.nr_bits = t->missing.nr,
 		.now = t->now,
 		.window = t->window,
-		.forked = t->forked,
 		.nr_limbo = list_length(&t->limbo),
 		.nr_buried = list_length(&t->buried),
 		.nr_doubts = t->nr_doubts,
 		.nr_heard = t->nr_heard,
-		.nr_own = t->nr_own,
-		.nr_removed = t->nr_removed,
 	};
 	struct extent *e;
 
@@ -91,8 +83,7 @@ static uint64_t size_of(const struct saved_head *head)
 	return sizeof(*head) +
 	       (head->nr_extents + head->nr_limbo + head->nr_buried) * sizeof(struct saved_extent) +
 	       head->nr_doubts * sizeof(struct saved_doubt) +
-	       kept(head->nr_heard) * sizeof(struct saved_heard) + head->nr_own * sizeof(uint64_t) +
-	       head->nr_removed * sizeof(struct saved_range);
+	       kept(head->nr_heard) * sizeof(struct saved_heard);
 }
 
 size_t tracker_save_size(const struct tracker *t)
@@ -146,12 +137,6 @@ void tracker_save(const struct tracker *t, void *ret)
 	}
 	for (i = t->nr_heard - kept(t->nr_heard); i < t->nr_heard; i++)
 		put_heard(&at, &t->heard[i % HEARD_MAX]);
-	put(&at, t->own, t->nr_own * sizeof(t->own[0]));
-	for (i = 0; i < t->nr_removed; i++) {
-		struct saved_range saved = {t->removed[i].start, t->removed[i].end};
-
-		put(&at, &saved, sizeof(saved));
-	}
 }
 
 /* --- loading ---------------------------------------------------------------------------------- */
@@ -190,11 +175,8 @@ static int head_check(struct loader *l, size_t size)
 		return refuse(l, "number of pages", h->nr_bits, "too many");
 	if (h->now > UINT64_MAX / 2)
 		return refuse(l, "event", h->now, "too many events");
-	if (h->window > h->now || h->forked > h->now || h->nr_heard > h->now)
-		return refuse(l, "event", h->now, "window, fork or heard later than it");
-	if (h->nr_own > OWN_MAX || h->nr_removed > OWN_MAX)
-		return refuse(l, "child's own events", max_u64(h->nr_own, h->nr_removed),
-		              "too many");
+	if (h->window > h->now || h->nr_heard > h->now)
+		return refuse(l, "event", h->now, "window or heard later than it");
 	if (h->nr_extents > most || h->nr_limbo > most || h->nr_buried > most ||
 	    h->nr_doubts > most || size_of(h) != size)
 		return refuse(l, "length", size, "not what its counts need");
@@ -345,25 +327,6 @@ static int load_heard(struct loader *l)
 	return 0;
 }
 
-static int load_own(struct loader *l)
-{
-	struct saved_range s;
-	uint64_t i;
-
-	get(l, l->t->own, l->head.nr_own * sizeof(l->t->own[0]));
-	l->t->nr_own = l->head.nr_own;
-	for (i = 0; i < l->head.nr_own; i++)
-		if (l->t->own[i] > l->head.now)
-			return refuse(l, "child's own event", i, "of the future");
-	/* As the child told them: tracker_remove() judges. */
-	for (i = 0; i < l->head.nr_removed; i++) {
-		get(l, &s, sizeof(s));
-		l->t->removed[i] = (struct range){s.start, s.end};
-	}
-	l->t->nr_removed = l->head.nr_removed;
-	return 0;
-}
-
 static int load_all(struct loader *l)
 {
 	struct tracker *t = l->t;
@@ -371,13 +334,12 @@ static int load_all(struct loader *l)
 
 	t->now = l->head.now;
 	t->window = l->head.window;
-	t->forked = l->head.forked;
 	if (bits_append(&t->missing, l->head.nr_bits) < 0)
 		return no_memory(l);
 	if ((r = load_extents(l)) < 0 ||
 	    (r = load_list(l, "extent in limbo", l->head.nr_limbo, &t->limbo)) < 0 ||
 	    (r = load_list(l, "buried extent", l->head.nr_buried, &t->buried)) < 0 ||
-	    (r = load_doubts(l)) < 0 || (r = load_heard(l)) < 0 || (r = load_own(l)) < 0)
+	    (r = load_doubts(l)) < 0 || (r = load_heard(l)) < 0)
 		return r;
 	bits_release(&t->missing);
 	return bits_append(&t->missing, l->head.nr_bits) < 0 ? no_memory(l) : 0;

@@ -75,31 +75,30 @@ static void event(struct tracker *t, const uint8_t *e)
 	case 6:
 		tracker_date(t, e[0] / 10);
 		break;
-	case 7: /* the next is its own */
-		newborn_own(t);
-		break;
 	default:
 		tracker_remap(t, start, to, end - start);
 	}
 }
 
-static int mapped(void *cookie, uint64_t addr, uint64_t len)
+static enum newborn_answer mapped(void *cookie, uint64_t addr, uint64_t len)
 {
 	const uint8_t *data = cookie;
 
-	return data[(addr >> PAGE_SHIFT) % 16] & 1 || len > PAGE_SIZE;
+	return (enum newborn_answer)(data[(addr / PAGE_SIZE + len) % 16] % 3);
 }
 
 static void go_on(struct tracker *t, const uint8_t *data)
 {
 	struct newborn_kernel kernel = {mapped, (void *)data};
+	struct newborn_verdict verdict;
 	struct tracker_run run;
 	struct tracker *child;
 	uint64_t from = 0, skip;
 
 	MUST(tracker_fork(t, &child) == 0);
 	MUST(tracker_reserve(child, NEWBORN_RESERVE) == 0);
-	MUST(newborn_end(child, &kernel));
+	newborn_judge(child, &kernel, &verdict);
+	newborn_end(child, &verdict);
 	tracker_quiet(child);
 	while (tracker_doubt(child, &run)) {
 		MUST(tracker_reserve(child, 2) == 0);

@@ -113,13 +113,6 @@ static void wild_step(struct story *s)
 		happen(s, &e);
 	} else if (what == 15) {
 		grow_up(s);
-	} else if (what == 16 && s->child.original) { /* events of its own */
-		e.verb = UNMAP;
-		hear(&s->child, &e);
-		EACH(&s->child, t, 1, newborn_own(t));
-		newborn_own(s->child.replay);
-		EACH(&s->child, t, 1, newborn_remove(t, addr_of(from), addr_of(from + len)));
-		newborn_remove(s->child.replay, addr_of(from), addr_of(from + len));
 	} else {
 		e.verb = what < 22 ? REMOVE : what < 40 ? UNMAP : REMAP;
 		if (e.verb == REMAP && e.to < from + len && from < e.to + len)

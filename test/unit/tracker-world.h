@@ -58,6 +58,7 @@ struct thread {
 /* Made in this window, and not changed since. */
 struct child {
 	struct page page[PAGES];
+	bool in_order[PAGES]; /* owned by a thread that was in no call when it was made */
 	struct tracker *tracker; /* NULL: not told yet, or compared already */
 };
 
@@ -82,6 +83,7 @@ struct world {
 	uint64_t lost, wrong; /* pages that differ */
 	unsigned int child_wrong; /* in children of this window */
 	uint64_t wrong_children; /* windows with such */
+	uint64_t wrong_in_order; /* pages in children that nobody was changing when they forked */
 };
 
 static uint64_t next_random(struct world *w)
@@ -305,9 +307,16 @@ static void enqueue(struct world *w, unsigned int who)
 
 static void call_fork(struct world *w, unsigned int who)
 {
+	struct child *child = &w->child[w->nr_children];
+	unsigned int i, owner;
+
 	if (w->nr_children == CHILDREN)
 		return;
-	memcpy(w->child[w->nr_children].page, w->page, sizeof(w->page));
+	memcpy(child->page, w->page, sizeof(w->page));
+	for (i = 0; i < PAGES; i++) {
+		owner = w->page[i].owner;
+		child->in_order[i] = owner && !busy(&w->thread[owner - 1]);
+	}
 	tell(&w->thread[who], FORK, w->nr_children, 0, 0);
 	trace(w, "%c fork: child %u", 'A' + (int)who, w->nr_children++);
 }
@@ -333,7 +342,7 @@ static void call_something(struct world *w, unsigned int who)
 	else
 		call_mremap(w, who);
 	th->laziness = 1U << (3 * below(w, 3));
-	if (th->nr && !fork && !chance(w, w->kind->first_late))
+	if (th->nr && !chance(w, w->kind->first_late))
 		enqueue(w, who);
 }
 
