@@ -101,10 +101,8 @@ void op_fork(struct world *w)
 	trace_step(w, "fork", NULL, NULL);
 	kid = inherit(w);
 	pid = test_fork();
-	if (!pid) {
-		ops_in_child();
+	if (!pid)
 		be_kid(kid);
-	}
 	free(kid);
 	w->kid[slot] = pid;
 	w->kid_killed[slot] = rnd_below(&w->rng, 6) == 0;

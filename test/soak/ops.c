@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/uio.h>
@@ -391,14 +390,6 @@ const char *op_name(unsigned int i)
 	return i < NR_OPS ? op[i].name : NULL;
 }
 
-/* --calm-forks: while one thread forks the others change nothing. */
-static pthread_rwlock_t calm = PTHREAD_RWLOCK_INITIALIZER;
-
-void ops_in_child(void)
-{
-	pthread_rwlock_init(&calm, NULL); /* it was copied while it was held */
-}
-
 void op_random(struct world *w)
 {
 	unsigned int i, sum = 0;
@@ -411,13 +402,7 @@ void op_random(struct world *w)
 		die -= op[i].weight;
 	if (w->shared->without & (UINT32_C(1) << i))
 		return;
-	if (w->shared->calm_forks && op[i].fn == op_fork)
-		pthread_rwlock_wrlock(&calm);
-	else if (w->shared->calm_forks)
-		pthread_rwlock_rdlock(&calm);
 	op[i].fn(w);
-	if (w->shared->calm_forks)
-		pthread_rwlock_unlock(&calm);
 	w->shared->ops[i]++;
 	w->shared->progress++;
 }

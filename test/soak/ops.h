@@ -41,7 +41,6 @@ void op_random(struct world *w);
 
 /* Children: kids.c. */
 void op_fork(struct world *w);
-void ops_in_child(void);
 void op_spawn(struct world *w);
 void op_reap(struct world *w);
 void reap_all(struct world *w);

@@ -245,7 +245,6 @@ static bool prepare(struct round *rd)
 
 	memset(rd->shared, 0, sizeof(*rd->shared));
 	rd->shared->without = rd->runner->without;
-	rd->shared->calm_forks = rd->runner->calm_forks;
 	for (t = 0; t < s->tasks; t++)
 		for (i = 0; i < s->threads; i++)
 			world_make(s, (int)t, (int)i, rd->shared);

@@ -46,21 +46,13 @@ struct wish {
 };
 
 static const struct option options[] = {
-	{"helper", required_argument, NULL, 'h'},
-	{"proxy", required_argument, NULL, 'p'},
-	{"tmp", required_argument, NULL, 't'},
-	{"seconds", required_argument, NULL, 's'},
-	{"rounds", required_argument, NULL, 'r'},
-	{"seed", required_argument, NULL, 'S'},
-	{"seeds", required_argument, NULL, 'N'},
-	{"round-seed", required_argument, NULL, 'R'},
-	{"without", required_argument, NULL, 'W'},
-	{"no-kill", no_argument, NULL, 'K'},
-	{"log", required_argument, NULL, 'l'},
-	{"keep", no_argument, NULL, 'k'},
-	{"verbose", no_argument, NULL, 'v'},
-	{"calm-forks", no_argument, NULL, 'c'},
-	{NULL, 0, NULL, 0},
+	{"helper", required_argument, NULL, 'h'},  {"proxy", required_argument, NULL, 'p'},
+	{"tmp", required_argument, NULL, 't'},     {"seconds", required_argument, NULL, 's'},
+	{"rounds", required_argument, NULL, 'r'},  {"seed", required_argument, NULL, 'S'},
+	{"seeds", required_argument, NULL, 'N'},   {"round-seed", required_argument, NULL, 'R'},
+	{"without", required_argument, NULL, 'W'}, {"no-kill", no_argument, NULL, 'K'},
+	{"log", required_argument, NULL, 'l'},     {"keep", no_argument, NULL, 'k'},
+	{"verbose", no_argument, NULL, 'v'},       {NULL, 0, NULL, 0},
 };
 
 /* "fork,move" */
@@ -109,9 +101,6 @@ static bool parse(int argc, char **argv, struct wish *wish)
 		case 'R':
 			wish->round_seed = strtoull(optarg, NULL, 0);
 			wish->one_round = true;
-			break;
-		case 'c':
-			runner.calm_forks = true;
 			break;
 		case 'K':
 			runner.kills = false;

@@ -126,7 +126,6 @@ struct shared {
 	_Atomic int nr_ready;
 	_Atomic bool go, handed_over, tree_ended, end;
 	uint32_t without; /* bits of operations that are left out */
-	bool calm_forks;
 	_Atomic pid_t task_pid[MAX_TASKS];
 	_Atomic bool task_going[MAX_TASKS];
 	_Atomic unsigned int nr_traces;
@@ -194,7 +193,6 @@ struct runner {
 	const char *tmp; /* a folder for rounds */
 	bool kills, keep, verbose;
 	uint32_t without;
-	bool calm_forks;
 	int log_level;
 	struct shared *shared;
 	struct totals totals;
