@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -38,21 +39,6 @@ static void wait_until_ready(int fd)
 	_exit(got == 1 ? 0 : 1);
 }
 
-static int leave_terminal(struct err *err)
-{
-	int null, fd;
-
-	null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	if (null < 0)
-		return err_set(err, errno, "/dev/null");
-	for (fd = 0; fd <= 2; fd++)
-		if (dup2(null, fd) < 0)
-			return err_set(err, errno, "/dev/null");
-	if (null > 2)
-		close(null);
-	return 0;
-}
-
 int daemon_enter(const char *pidfile, struct err *err)
 {
 	int ends[2];
@@ -78,39 +64,63 @@ int daemon_enter(const char *pidfile, struct err *err)
 	return pidfile ? daemon_write_pidfile(pidfile, getpid(), err) : 0;
 }
 
-static int let_parent_go(struct err *err)
-{
-	ssize_t put;
-	int r;
-
-	if (parent_fd < 0)
-		return 0;
-	r = leave_terminal(err);
-	if (r < 0)
-		return r;
-	put = write(parent_fd, "", 1);
-	(void)put; /* it may have been killed: nobody waits then */
-	close(parent_fd);
-	parent_fd = -1;
-	return 0;
-}
-
-int daemon_ready_text(int status_fd, const char *text, struct err *err)
+static int say_ready(int status_fd, const char *text, struct err *err)
 {
 	char out[64] = "";
 	size_t len = 1 + strnlen(text, sizeof(out) - 1);
 	ssize_t put;
-	int r = let_parent_go(err);
 
-	if (r < 0)
-		return r;
-	if (status_fd < 0)
-		return 0;
 	memcpy(out + 1, text, len - 1);
-	put = write(status_fd, out, len);
+	do {
+		put = write(status_fd, out, len);
+	} while (put < 0 && errno == EINTR);
 	if (put != (ssize_t)len)
 		return err_set(err, put < 0 ? errno : EIO, "status descriptor %d", status_fd);
-	close(status_fd);
+	return 0;
+}
+
+static int leave_terminal(int null, struct err *err)
+{
+	int fd;
+
+	for (fd = 0; fd <= 2; fd++)
+		if (dup2(null, fd) < 0)
+			return err_set(err, errno, "/dev/null");
+	return 0;
+}
+
+static void let_parent_go(void)
+{
+	ssize_t put = write(parent_fd, "", 1);
+
+	(void)put; /* it may have been killed: nobody waits then */
+	close(parent_fd);
+	parent_fd = -1;
+}
+
+int daemon_ready_text(int status_fd, const char *text, struct err *err)
+{
+	bool goes = parent_fd >= 0;
+	int null = -1, r = 0;
+
+	/* Whatever can fail comes before the parent says success, and where errors are seen. */
+	if (goes) {
+		null = open("/dev/null", O_RDWR | O_CLOEXEC);
+		if (null < 0)
+			return err_set(err, errno, "/dev/null");
+	}
+	if (status_fd >= 0)
+		r = say_ready(status_fd, text, err);
+	if (r == 0 && goes)
+		r = leave_terminal(null, err);
+	if (null > 2)
+		close(null);
+	if (r < 0)
+		return r;
+	if (goes)
+		let_parent_go();
+	if (status_fd >= 0 && !(goes && status_fd <= 2)) /* else it is /dev/null by now */
+		close(status_fd);
 	return 0;
 }
 

@@ -15,8 +15,9 @@ int daemon_enter(const char *pidfile, struct err *err);
 int daemon_write_pidfile(const char *pidfile, int pid, struct err *err);
 
 /*
- * Let the parent of daemon_enter() go, descriptors 0-2 are /dev/null from now on; write the
- * readiness byte (zero) and close.  status_fd -1: no byte.
+ * Write the readiness byte (zero) and close; status_fd -1: no byte.  Then let the parent of
+ * daemon_enter() go, so that whoever has waited for it finds the byte; descriptors 0-2 are
+ * /dev/null from now on.  On an error the parent is still there, and ends with 1 when we do.
  */
 int daemon_ready(int status_fd, struct err *err);
 

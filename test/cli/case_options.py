@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Options, values, files named by options, and the commands that only print."""
 
+import contextlib
+import fcntl
 import json
 import os
 import signal
+import subprocess
 
 from harness import case
 
@@ -206,6 +209,85 @@ def daemon(t):
     finally:
         if not ended(pid):
             os.kill(pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def daemon_of(t, command, status_fd, **more):
+    """The parent of a daemon that is being started; afterwards both are ended."""
+    argv = [t.program, *command, "-D", t.img, "-d", "--pidfile", t.path("pid"),
+            "--status-fd", str(status_fd)]
+    p = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, **more)
+    try:
+        yield p
+        end_daemon(t, signal.SIGTERM)
+    finally:
+        p.kill()
+        p.wait()
+        t.kill_members()
+        end_daemon(t, signal.SIGKILL)
+
+
+def end_daemon(t, number):
+    if not os.path.exists(t.path("pid")):
+        return
+    with open(t.path("pid"), encoding="ascii") as f:
+        pid = int(f.read())
+    if not ended(pid):
+        os.kill(pid, number)
+    t.until(lambda: ended(pid), "the daemon does not end")
+    os.remove(t.path("pid"))
+
+
+DAEMONS = (("lazy-pages",), ("page-server", "--lazy-pages", "--keep", "--unix", "pages"))
+
+
+@case
+def daemon_status(t):
+    "--daemon: who has waited for the command finds the readiness byte, without waiting for that"
+    t.images()
+    for command in DAEMONS:
+        ours, theirs = os.pipe()
+        os.set_blocking(ours, False)
+        # A full pipe takes nothing more: the command may not end before the byte is in it.
+        size = fcntl.fcntl(theirs, fcntl.F_GETPIPE_SZ)
+        t.check(os.write(theirs, b"x" * size) == size, "the pipe is larger than it says")
+        with daemon_of(t, command, theirs, pass_fds=[theirs]) as p:
+            os.close(theirs)
+            try:
+                p.wait(1)
+                t.check(False, f"{command}: ended with {p.returncode} before the byte was written")
+            except subprocess.TimeoutExpired:
+                pass
+            t.check(os.read(ours, size) == b"x" * size, "what was in the pipe")
+            t.check(p.wait(10) == 0, f"{command}: {p.stderr.read()}")
+            said = os.read(ours, 10)
+            t.check(said == b"\0", f"{command}: {said} on the status descriptor")
+        os.close(ours)
+
+
+@case
+def daemon_status_is_stdout(t):
+    "--daemon: the status descriptor may be standard output"
+    t.images()
+    for command in DAEMONS:
+        with daemon_of(t, command, 1, stdout=subprocess.PIPE) as p:
+            said = p.stdout.read()
+            t.check(p.wait(10) == 0 and said == b"\0", f"{command}: {p.returncode} {said}")
+
+
+@case
+def daemon_status_fails(t):
+    "--daemon: nobody can be told that it is ready: the command fails, and says why"
+    t.images()
+    for command in DAEMONS:
+        ours, theirs = os.pipe()
+        os.close(ours)
+        with daemon_of(t, command, theirs, pass_fds=[theirs]) as p:
+            os.close(theirs)
+            errors = p.stderr.read().decode()
+            t.check(p.wait(10) == 1, f"{command}: status {p.returncode}, {errors!r}")
+            t.check(errors.count("\n") == 1 and "status descriptor" in errors and
+                    "Broken pipe" in errors, f"{command}: {errors!r}")
 
 
 def ended(pid):
