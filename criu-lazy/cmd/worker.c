@@ -134,13 +134,13 @@ static int keep(void *set, int fd)
 }
 
 /*
- * The last worker may have accepted a connection without being able to say so, and it had rings,
- * timers and so on of its own.  before: what was open when this worker began.
+ * The last worker had connections of which nothing is noted, as they have not said anything, and
+ * rings, timers and so on of its own.  before: what was open when this worker began.
  */
 static int sort_descriptors(struct helper *h, const struct fdset *before, struct err *err)
 {
 	cleanup_fdset struct fdset needed = {0};
-	int conn = handoff_connection(h->handoff), r = 0;
+	int r = 0;
 	bool done = handoff_state(h->handoff, err) == HANDOFF_DONE;
 	size_t i;
 
@@ -156,8 +156,8 @@ static int sort_descriptors(struct helper *h, const struct fdset *before, struct
 		r = fdset_add(&needed, h->memory->guard.worker_pidfd);
 	if (r == 0 && h->options.on_guardian_death != GUARD_DEATH_NOTHING)
 		r = fdset_add(&needed, h->memory->guard.guardian_pidfd);
-	if (r == 0 && conn >= 0)
-		r = fdset_add(&needed, conn);
+	if (r == 0)
+		r = handoff_descriptors(h->handoff, keep, &needed);
 	if (r == 0)
 		r = pool_descriptors(h->pool, keep, &needed);
 	if (r < 0)
@@ -167,17 +167,15 @@ static int sort_descriptors(struct helper *h, const struct fdset *before, struct
 
 		if (fdset_has(&needed, fd))
 			continue;
-		if (conn < 0 && !done && unixsock_is_connection(&h->sock, fd)) {
+		if (unixsock_is_connection(&h->sock, fd))
 			handoff_found(h->handoff, fd);
-			conn = fd;
-			continue;
-		}
-		close(fd);
+		else
+			close(fd);
 	}
 	if (done)
 		unixsock_forget(&h->sock);
-	conn = handoff_connection(h->handoff);
-	if (conn >= 0 && (r = fdset_add(&needed, conn)) < 0)
+	r = handoff_descriptors(h->handoff, keep, &needed);
+	if (r < 0)
 		return err_set(err, -r, "descriptors of the last worker");
 	fdstore_settle(&h->store, &needed);
 	return 0;
@@ -355,7 +353,7 @@ int helper_work(void *helper, unsigned life, bool abandon)
 	if (h->memory)
 		h->memory->leaving = r < 0 ? 2 : 1;
 	leave_server(h);
-	if (h->abandoned && h->handoff)
+	if (h->handoff)
 		handoff_refuse(h->handoff);
 	unixsock_close(&h->sock);
 	pool_free(h->pool);

@@ -4,6 +4,7 @@
 #include "criu-lazy/base/cleanup.h"
 #include "criu-lazy/base/err.h"
 #include "criu-lazy/base/log.h"
+#include "criu-lazy/engine/callers.h"
 #include "criu-lazy/engine/journal.h"
 #include "criu-lazy/engine/plan.h"
 #include "criu-lazy/engine/pool.h"
@@ -13,7 +14,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,8 +32,9 @@ struct handoff {
 	struct watch conn_watch;
 	struct handoff_memory memory; /* journal NULL: none */
 	bool replaying;
+	bool attending;
+	struct callers callers;
 	int conn;
-	bool heard; /* the peer has said something */
 	enum handoff_state state;
 	struct handshake handshake;
 	struct err err;
@@ -56,32 +57,6 @@ static void hang_up(struct handoff *h)
 		close(h->conn);
 	}
 	h->conn = -1;
-}
-
-/*
- * A userfaultfd that nobody will serve: its process must not outlive it, or it reads zeros.  The
- * sender is the process itself (SO_PASSCRED), and as it has waited for the restorer since, or for a
- * page, the pid is still its own.
- */
-static void refuse_sender(pid_t pid)
-{
-	if (pid > 0 && kill(pid, SIGKILL) == 0)
-		log_warn("process %d of this host: killed: its memory will not be completed", pid);
-}
-
-/* The restorer cannot send any more from now on; who has sent something is refused. */
-static void refuse_queued(int conn)
-{
-	struct unixsock_msg msg;
-	uint8_t bytes[8];
-
-	shutdown(conn, SHUT_RD);
-	while (unixsock_peek(conn, &msg) == 0 && msg.nr) {
-		if (msg.nr_fds)
-			refuse_sender(msg.pid);
-		if (recv(conn, bytes, msg.nr, MSG_DONTWAIT) < 0)
-			return;
-	}
 }
 
 static void fail(struct handoff *h, const struct err *err)
@@ -188,9 +163,6 @@ static int feed(struct handoff *h, const void *bytes, struct unixsock_msg *msg, 
 	return 0;
 }
 
-static void listen_ready(struct watch *w, uint32_t events);
-static int on_message(struct handoff *h, const void *bytes, struct unixsock_msg *msg);
-
 /*
  * The kernel puts what comes, descriptors included, into the journal by itself: there is no moment
  * at which it has been received and nobody could know.
@@ -221,9 +193,18 @@ static int receive(struct handoff *h, uint8_t *bytes, struct unixsock_msg *msg)
 static void begin(struct handoff *h, int fd)
 {
 	h->conn = fd;
-	h->heard = false;
 	h->state = HANDOFF_TALKING;
 	h->handshake = (struct handshake){.nr_expected = h->plan->nr};
+}
+
+static int on_message(struct handoff *h, const void *bytes, struct unixsock_msg *msg)
+{
+	struct err err = {0};
+	int r = msg->nr ? feed(h, bytes, msg, &err) : handshake_eof(&h->handshake, &err);
+
+	if (r < 0)
+		fail(h, &err);
+	return r;
 }
 
 static void conn_ready(struct watch *w, uint32_t events)
@@ -252,34 +233,9 @@ static void conn_ready(struct watch *w, uint32_t events)
 			fail(h, &err);
 			return;
 		}
-		if (!msg.nr && !h->heard) {
-			log_warn("somebody connected to %s and left without a word", h->sock->path);
-			h->state = HANDOFF_LISTENING;
-			hang_up(h);
-			if (h->memory.journal)
-				journal_empty(h->memory.journal);
-			return;
-		}
 		if (on_message(h, bytes, &msg) == ADOPT_AGAIN)
 			return;
 	}
-}
-
-/* The restorer has said something (or, without a byte, is gone). */
-static int on_message(struct handoff *h, const void *bytes, struct unixsock_msg *msg)
-{
-	struct err err = {0};
-	int r;
-
-	if (!h->heard) {
-		h->heard = true;
-		if (!h->replaying)
-			listen_ready(&h->listen_watch, 0); /* who waits is sent away now */
-	}
-	r = msg->nr ? feed(h, bytes, msg, &err) : handshake_eof(&h->handshake, &err);
-	if (r < 0)
-		fail(h, &err);
-	return r;
 }
 
 static int watch_connection(struct handoff *h, struct err *err)
@@ -288,53 +244,18 @@ static int watch_connection(struct handoff *h, struct err *err)
 	                  POLLIN | POLLRDHUP, err);
 }
 
-static void listen_ready(struct watch *w, uint32_t events)
-{
-	struct handoff *h = (struct handoff *)((char *)w - offsetof(struct handoff, listen_watch));
-
-	(void)events;
-	for (;;) {
-		struct err err = {0};
-		int fd;
-
-		/* The last peer's poll is still being cancelled: conn_gone() comes back here. */
-		if (h->state == HANDOFF_LISTENING && h->conn_watch.state != WATCH_IDLE)
-			return;
-		/*
-		 * Who has not said anything may be somebody who only looked whether there is a
-		 * helper: the restorer behind it waits until it has spoken or left.
-		 */
-		if (h->state == HANDOFF_TALKING && !h->heard)
-			return;
-		fd = unixsock_accept(h->sock, &err);
-		if (fd == -EAGAIN)
-			return;
-		if (fd < 0) {
-			log_warn("connection refused: %s", err.text);
-			if (fd == -EPERM)
-				continue;
-			ring_retry(engine_ring(pool_first(h->pool)), &h->listen_watch);
-			return;
-		}
-		if (h->state != HANDOFF_LISTENING) {
-			log_warn("a second restorer connected to %s: sent away", h->sock->path);
-			refuse_queued(fd);
-			close(fd);
-			continue;
-		}
-		handoff_found(h, fd);
-	}
-}
-
-void handoff_found(struct handoff *h, int fd)
+/* Somebody has said something: the restorer.  Noted before it is heard. */
+static void take_restorer(struct handoff *h, int fd)
 {
 	struct err err = {0};
 	int r = 0;
 
-	engine_keep(pool_first(h->pool), KEPT_CONNECTION, fd, true);
 	begin(h, fd);
 	if (records(h))
 		r = journal_add(h->memory.journal, RECORD_ACCEPT, 0, &fd, sizeof(fd), NULL, 0);
+	callers_send_away(&h->callers);
+	/* Once more: there may have been too many of the others for the store. */
+	engine_keep(pool_first(h->pool), KEPT_CONNECTION, fd, true);
 	if (r < 0)
 		err_set(&err, -r, "a restorer's connection");
 	else
@@ -343,12 +264,71 @@ void handoff_found(struct handoff *h, int fd)
 		fail(h, &err);
 }
 
-static void conn_gone(struct watch *w)
+/* Listen to all that have connected, until nobody is left that can be listened to now. */
+static void attend(struct handoff *h)
 {
-	struct handoff *h = (struct handoff *)((char *)w - offsetof(struct handoff, conn_watch));
+	bool began = false;
+	int fd;
+
+	if (h->attending) /* the kernel lets go of somebody at once */
+		return;
+	h->attending = true;
+	for (;;) {
+		struct err err = {0};
+
+		if (h->state == HANDOFF_LISTENING && (fd = callers_spoken(&h->callers)) >= 0) {
+			take_restorer(h, fd);
+			began = true;
+		}
+		if (h->state == HANDOFF_LISTENING && !callers_has_place(&h->callers))
+			break;
+		fd = unixsock_accept(h->sock, &err);
+		if (fd == -EAGAIN)
+			break;
+		if (fd < 0) {
+			log_warn("connection refused: %s", err.text);
+			if (fd == -EPERM)
+				continue;
+			ring_retry(engine_ring(pool_first(h->pool)), &h->listen_watch);
+			break;
+		}
+		if (h->state == HANDOFF_LISTENING) {
+			callers_add(&h->callers, fd);
+		} else {
+			log_warn("a second restorer connected to %s: sent away", h->sock->path);
+			refuse_queued(fd);
+			close(fd);
+		}
+	}
+	h->attending = false;
+	if (began) /* who else waited has been sent away */
+		conn_ready(&h->conn_watch, 0);
+}
+
+static void listen_ready(struct watch *w, uint32_t events)
+{
+	(void)events;
+	attend((struct handoff *)((char *)w - offsetof(struct handoff, listen_watch)));
+}
+
+static void callers_again(struct callers *c)
+{
+	struct handoff *h = (struct handoff *)((char *)c - offsetof(struct handoff, callers));
 
 	if (h->state == HANDOFF_LISTENING)
-		listen_ready(&h->listen_watch, 0);
+		attend(h);
+}
+
+void handoff_found(struct handoff *h, int fd)
+{
+	h->attending = true;
+	if (h->state == HANDOFF_LISTENING && callers_has_place(&h->callers)) {
+		callers_add(&h->callers, fd);
+	} else {
+		refuse_queued(fd);
+		close(fd);
+	}
+	h->attending = false;
 }
 
 /* --- after another worker's death ------------------------------------------------------------- */
@@ -363,8 +343,6 @@ static void replay_record(struct handoff *h, const struct journal_record *record
 	if (record->type == RECORD_ACCEPT && record->len >= sizeof(int)) {
 		begin(h, *(const int *)payload);
 	} else if (record->type == RECORD_HANG_UP) {
-		if (h->state == HANDOFF_TALKING && !h->heard)
-			h->state = HANDOFF_LISTENING;
 		hang_up(h);
 	} else if (record->type == RECORD_MESSAGE && record->len >= sizeof(*raw)) {
 		if (h->state != HANDOFF_TALKING || !unixsock_has_come(raw))
@@ -403,9 +381,11 @@ static int replay(struct handoff *h, struct err *err)
 	return h->conn >= 0 ? watch_connection(h, err) : 0;
 }
 
-int handoff_connection(const struct handoff *h)
+int handoff_descriptors(const struct handoff *h, int (*add)(void *cookie, int fd), void *cookie)
 {
-	return h->conn;
+	int r = h->conn >= 0 ? add(cookie, h->conn) : 0;
+
+	return r < 0 ? r : callers_descriptors(&h->callers, add, cookie);
 }
 
 int handoff_new(struct pool *pool, struct plan *plan, const struct unixsock *sock,
@@ -421,7 +401,8 @@ int handoff_new(struct pool *pool, struct plan *plan, const struct unixsock *soc
 	h->sock = sock;
 	h->conn = -1;
 	h->listen_watch = (struct watch){.ready = listen_ready};
-	h->conn_watch = (struct watch){.ready = conn_ready, .gone = conn_gone};
+	h->conn_watch = (struct watch){.ready = conn_ready};
+	callers_init(&h->callers, pool_first(pool), sock, callers_again);
 	if (memory)
 		h->memory = *memory;
 	r = memory ? replay(h, err) : 0;
@@ -452,6 +433,8 @@ void handoff_refuse(struct handoff *h)
 		return;
 	if (h->conn >= 0)
 		refuse_queued(h->conn);
+	h->attending = true; /* there is nobody any more who attends */
+	callers_send_away(&h->callers);
 	shutdown(h->sock->fd, SHUT_RD); /* nobody connects any more; who has is still accepted */
 	while ((fd = unixsock_accept(h->sock, &err)) >= 0 || fd == -EPERM) {
 		if (fd < 0)
@@ -467,5 +450,6 @@ void handoff_free(struct handoff *h)
 		return;
 	if (h->conn >= 0)
 		close(h->conn);
+	callers_close(&h->callers);
 	free(h);
 }

@@ -2,11 +2,12 @@
 /*
  * handoff.h - how the processes of one restore come to the helper: the lazy-pages socket.
  *
- *	LISTENING --a peer connects--> TALKING --"finished"--> DONE
- *	    ^                             |
- *	    +--it leaves without a word---+--anything else--> FAILED
+ *	LISTENING --a peer says something--> TALKING --"finished"--> DONE
+ *	                                        |
+ *	                                        +-----anything else--> FAILED
  *
- * One restorer at a time; another one that connects meanwhile is sent away.
+ * Who connects and says nothing is kept while it does not speak (callers.h).  The first one that
+ * does is the restorer: all others, and whoever connects from then on, are sent away.
  */
 #ifndef CRIU_LAZY_ENGINE_HANDOFF_H
 #define CRIU_LAZY_ENGINE_HANDOFF_H
@@ -34,10 +35,13 @@ struct handoff_memory {
 int handoff_new(struct pool *pool, struct plan *plan, const struct unixsock *sock,
                 const struct handoff_memory *memory, struct handoff **ret, struct err *err);
 
-/* The connection with the restorer, or -1. */
-int handoff_connection(const struct handoff *h);
+/* add() each connection; stops at a negative answer, and returns it. */
+int handoff_descriptors(const struct handoff *h, int (*add)(void *cookie, int fd), void *cookie);
 
-/* Go on with a connection that was accepted by somebody who died before he could say so. */
+/*
+ * A connection that was accepted by a worker that died, and that is not the restorer's as far as
+ * is known.  Taken over.
+ */
 void handoff_found(struct handoff *h, int fd);
 
 /* FAILED: err tells why. */

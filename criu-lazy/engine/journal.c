@@ -299,14 +299,6 @@ static void clear_side(struct journal *j, unsigned side, size_t used)
 		memset(j->shm.mem + side_at(j, side), 0, used);
 }
 
-void journal_empty(struct journal *j)
-{
-	if (!j->used)
-		return;
-	journal_snapshot_begin(j);
-	journal_snapshot_commit(j, true);
-}
-
 /* --- snapshots -------------------------------------------------------------------------------- */
 
 bool journal_is_long(const struct journal *j, bool replayed)

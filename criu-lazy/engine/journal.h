@@ -96,9 +96,6 @@ void journal_events_end(struct journal *j, size_t nr, bool keep);
 void *journal_open(struct journal *j, uint32_t type, uint32_t id, size_t len);
 void journal_seal(struct journal *j, bool keep);
 
-/* Everything so far is of no interest any more. */
-void journal_empty(struct journal *j);
-
 /* --- snapshots ------------------------------------------------------------------------------- */
 
 /* replayed: it was long enough for that to be felt. */

@@ -10,7 +10,7 @@ import time
 
 import peer
 from harness import Failed, case
-from images import Process
+from images import Process, content
 from page_peer import Server
 
 NOBODY = 65534
@@ -523,3 +523,140 @@ def security_second_restorer(t):
     first.sendall(peer.FINISHED)
     t.check(good.all_right() and mate.all_right(), "a page is wrong")
     helper.ends(0)
+
+
+# --- who says nothing -----------------------------------------------------------------------------
+
+
+def is_closed(sock, seconds=10):
+    """Has the helper hung up?"""
+    sock.settimeout(seconds)
+    try:
+        return sock.recv(1) == b""
+    except ConnectionResetError:
+        return True
+    except TimeoutError:
+        return False
+
+
+@case
+def security_silent_peer(t):
+    "one who connects, says nothing and stays does not keep a restorer waiting, and is sent away"
+    t.images()
+    helper = t.helper()
+    silent = [t.connect() for _ in range(3)]
+    t.whole_restore(helper)
+    t.check(all(is_closed(s) for s in silent), "a silent connection was kept")
+    lines = [line for line in helper.lines("Warn") if "other connections to" in line]
+    t.check(len(lines) == 1 and lines[0].endswith(" closed: 3"), helper.log())
+
+
+@case
+def security_silent_restorer(t):
+    "who is silent at first, with others before and behind, is the restorer if he speaks first"
+    t.images()
+    helper = t.helper()
+    before, sock, behind = t.connect(), t.connect(), t.connect()
+    behind.close()
+    t.until(lambda: "left without a word" in helper.log(), "no warning")
+    task = t.task(sock)
+    t.check(task.touch(3), "a page is wrong")
+    t.check(is_closed(before), "a silent connection was kept")
+    sock.sendall(peer.FINISHED)
+    t.check(task.all_right(), "a page is wrong")
+    helper.ends(0)
+
+
+def try_connect(t, connected):
+    """The queue of those that are not accepted yet may be full."""
+    try:
+        connected.append(t.connect())
+        return True
+    except BlockingIOError:
+        return False
+
+
+@case
+def security_too_many_silent(t):
+    "eight may be silent at a time: for one more the oldest is closed, with a line; nobody waits"
+    t.images()
+    helper = t.helper()
+    silent = [t.connect() for _ in range(8)]
+    t.check(not is_closed(silent[0], 0.2), "closed, and there is a place")
+    for n in range(3):
+        silent.append(t.connect())
+        t.check(is_closed(silent[n]), "the oldest was kept")
+        lines = [line for line in helper.lines("Warn") if "the oldest is closed" in line]
+        t.check(len(lines) == n + 1, helper.log())
+    t.check(not any(is_closed(s, 0.01) for s in silent[3:]), "not only the oldest was closed")
+    many = []
+    for _ in range(200):
+        t.until(lambda: try_connect(t, many), "it does not accept")
+    t.check(all(is_closed(s) for s in silent + many[:-8]), "the oldest was kept")
+    t.whole_restore(helper)
+
+
+@case
+def security_silent_and_deaths(t):
+    "the worker dies again and again while connections are silent: all are kept, one is the restorer"
+    t.images()
+    helper = t.helper()
+    for at in (0, 5):
+        silent = [t.connect() for _ in range(7)]
+        for _ in range(3):
+            old = helper.worker()
+            os.kill(old, signal.SIGKILL)
+            t.until(lambda old=old: helper.worker() not in (None, old), "no worker")
+        t.check(not any(is_closed(s, 0.01) for s in silent), "a connection was lost")
+        sock = silent.pop(at)
+        task = t.task(sock)
+        t.check(task.touch(3), "a page is wrong")
+        t.check(all(is_closed(s) for s in silent), "a silent connection was kept")
+        sock.sendall(peer.FINISHED)
+        t.check(task.all_right(), "a page is wrong")
+        helper.ends(0)
+        helper = t.helper()
+
+
+def one_report(sock):
+    """A process that reports and looks at a page; 3: it is wrong, 5: nobody listens."""
+    child = os.fork()
+    if child == 0:
+        status = 98
+        try:
+            signal.alarm(30)
+            fd = peer.missing_memory(16)
+            try:
+                peer.send_task(sock, 1000, fd)
+            except OSError:
+                os._exit(5)
+            os.close(fd)
+            right = peer.ctypes.string_at(peer.BASE, peer.PAGE) == content(1000, 0)
+            status = 0 if right else 3
+        finally:
+            os._exit(status)
+    return child
+
+
+@case
+def security_silent_and_term(t):
+    "SIGTERM while connections are silent ends it; who reports at that moment is served or killed"
+    t.images()
+    helper = t.helper()
+    silent = t.connect()
+    helper.term().ends(0)
+    t.check(is_closed(silent), "it is still open")
+    for n in range(20):
+        helper = t.helper()
+        sock = t.connect()
+        child = one_report(sock)
+        time.sleep(0.0002 * n)
+        helper.term()
+        try:
+            sock.sendall(peer.FINISHED)
+        except OSError:
+            pass
+        sock.close()
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        t.check(status in (0, 5, -signal.SIGKILL), f"try {n}: {status}")
+        helper.p.wait(10)

@@ -89,23 +89,6 @@ static void test_open_seal(void **state)
 	journal_free(j);
 }
 
-static void test_empty(void **state)
-{
-	struct journal *j = fresh();
-
-	(void)state;
-	journal_empty(j);
-	for (int round = 0; round < 5; round++) {
-		for (uint32_t nr = 0; nr < 50; nr++)
-			assert_int_equal(add_nr(j, PLAIN, nr), 0);
-		assert_int_equal(count_loaded(j), 50);
-		journal_empty(j);
-		assert_int_equal(count(j), 0);
-		assert_int_equal(count_loaded(j), 0);
-	}
-	journal_free(j);
-}
-
 /* --- snapshots, the limit --------------------------------------------------------------------- */
 
 static uint32_t fill(struct journal *j)
@@ -270,8 +253,9 @@ static void test_adopt(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TIMED(test_add_next), TIMED(test_events), TIMED(test_open_seal), TIMED(test_empty),
-		TIMED(test_snapshot), TIMED(test_limit),  TIMED(test_marks),     TIMED(test_adopt),
+		TIMED(test_add_next), TIMED(test_events), TIMED(test_open_seal),
+		TIMED(test_snapshot), TIMED(test_limit),  TIMED(test_marks),
+		TIMED(test_adopt),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
