@@ -42,6 +42,7 @@ static int drop_privileges(struct err *err)
 	char missing[128] = "";
 	int r = caps_keep(keep, 2, missing, sizeof(missing), err);
 
+	daemon_hide();
 	if (r == 0 && strstr(missing, "cap_kill"))
 		log_warn("without %s processes of other users cannot be stopped when a page of "
 		         "theirs is lost",

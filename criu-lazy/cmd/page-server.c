@@ -146,6 +146,7 @@ static int drop_privileges(const struct page_server *s, struct err *err)
 {
 	static const cap_value_t store[] = {CAP_DAC_OVERRIDE};
 
+	daemon_hide();
 	return caps_keep(store, s->options.lazy_pages ? 0 : 1, NULL, 0, err);
 }
 

@@ -9,7 +9,13 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
+
+void daemon_hide(void)
+{
+	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* cannot fail for 0 */
+}
 
 int daemon_write_pidfile(const char *pidfile, int pid, struct err *err)
 {

@@ -12,6 +12,12 @@ struct err;
  */
 int daemon_enter(const char *pidfile, struct err *err);
 
+/*
+ * What this process has in memory is other processes' memory: no core dump of it, no ptrace, and
+ * /proc/PID/mem and fd closed, to all but those with CAP_SYS_PTRACE.  Children inherit it.
+ */
+void daemon_hide(void);
+
 int daemon_write_pidfile(const char *pidfile, int pid, struct err *err);
 
 /*

@@ -228,6 +228,53 @@ def security_memory_of_the_helper(t):
     t.whole_restore(helper)
 
 
+@case
+def security_memory_and_root(t):
+    "nor to root with the capabilities that the helper has itself; a page server's as little"
+    t.images()
+    helper = t.helper()
+    server = Server(t, "-D", t.img, "--lazy-pages", "--keep")
+    kept = 1 << 5 | 1 << 14
+
+    def as_weak_root(pid):
+        child = os.fork()
+        if child == 0:
+            status = 99
+            try:
+                head = struct.pack("Ii", 0x20080522, 0)
+                sets = struct.pack("6I", kept, kept, 0, 0, 0, 0)
+                if peer.libc.capset(head, sets) == 0:
+                    status = memory_of_others(pid)
+            finally:
+                os._exit(status)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    for pid in (*t.members(), server.p.pid):
+        got = as_weak_root(pid) & ~(1 << 4)  # the numbers of its descriptors are no secret
+        t.check(got == 0, f"ways in: {got:b}")
+    t.whole_restore(helper)
+
+
+@case
+def security_hidden_from_itself(t):
+    "a helper that is not root, whose own files in /proc are root's then, survives its worker"
+    t.images()
+    open_folders(t)
+    helper = t.shell_helper(f'HOME=/ exec setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups '
+                            '"$0" lazy-pages -D "$1" --status-fd "$2" --background off')
+    t.check(os.stat(f"/proc/{helper.p.pid}/maps").st_uid == 0, "its memory is not closed")
+    sock = t.connect()
+    task = t.task(sock)
+    sock.sendall(peer.FINISHED)
+    for index in (3, 7):
+        t.check(task.touch(index), "a page is wrong")
+        old = helper.worker()
+        os.kill(old, signal.SIGKILL)
+        t.until(lambda old=old: helper.worker() not in (None, old), "no worker")
+    t.check(task.all_right(), "a page is wrong")
+    helper.term().ends(0)
+    t.check(helper.log().count("the next one goes on where it was") == 2, helper.log())
+
+
 # --- what a restorer sends ------------------------------------------------------------------------
 
 
