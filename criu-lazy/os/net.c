@@ -4,6 +4,7 @@
 #include "criu-lazy/base/cleanup.h"
 #include "criu-lazy/base/clock.h"
 #include "criu-lazy/base/err.h"
+#include "criu-lazy/os/unixsock.h"
 
 #include <arpa/inet.h>
 #include <limits.h>
@@ -188,16 +189,31 @@ static bool of_connection(int code)
 	}
 }
 
+/* The listener's path is also the name of what it has accepted. */
+static int check_user(int fd, struct err *err)
+{
+	union address here = {0};
+	socklen_t len = sizeof(here);
+	char path[sizeof(here.un.sun_path) + 1] = "";
+
+	if (getsockname(fd, &here.any, &len) < 0)
+		return err_set(err, errno, "accept");
+	memcpy(path, here.un.sun_path, sizeof(here.un.sun_path));
+	return unixsock_check_peer(fd, path, err);
+}
+
 int net_accept(int listen_fd, char *ret_peer, size_t size, struct err *err)
 {
 	union address peer = {0};
 	socklen_t len = sizeof(peer);
-	int fd = accept4(listen_fd, &peer.any, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	cleanup_close int fd = accept4(listen_fd, &peer.any, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int r;
 
 	if (fd < 0)
 		return of_connection(errno) ? -EAGAIN : err_set(err, errno, "accept");
 	name_peer(fd, &peer, ret_peer, size);
-	return fd;
+	r = peer.any.sa_family == AF_UNIX ? check_user(fd, err) : 0;
+	return r < 0 ? r : steal_fd(&fd);
 }
 
 /* --- connecting ------------------------------------------------------------------------------- */

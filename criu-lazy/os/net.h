@@ -24,8 +24,11 @@ bool net_is_wildcard(const char *address);
 /* At a path; an old socket file of nobody is replaced, one that somebody listens at is an error. */
 int net_listen_unix(const char *path, struct err *err);
 
-/* -EAGAIN: nobody waits.  ret_peer: who it is, for logs ("127.0.0.1:4711", "[::1]:4711",
- * "pid 12, uid 0"). */
+/*
+ * -EAGAIN: nobody waits.  -EPERM: at a unix socket, the peer is neither root nor our own user; it
+ * was closed, err tells who.  ret_peer: who it is, for logs ("127.0.0.1:4711", "[::1]:4711",
+ * "pid 12, uid 0").
+ */
 int net_accept(int listen_fd, char *ret_peer, size_t size, struct err *err);
 
 /*

@@ -125,11 +125,22 @@ void unixsock_close(struct unixsock *sock)
 	close(lock_fd);
 }
 
-int unixsock_accept(const struct unixsock *sock, struct err *err)
+int unixsock_check_peer(int fd, const char *path, struct err *err)
 {
 	struct ucred peer;
 	socklen_t len = sizeof(peer);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
+		return err_set(err, errno, "peer of %s", path);
+	if (peer.uid != 0 && peer.uid != geteuid())
+		return err_set(err, EPERM, "process %d of user %u at %s", peer.pid, peer.uid, path);
+	return 0;
+}
+
+int unixsock_accept(const struct unixsock *sock, struct err *err)
+{
 	cleanup_close int fd = -1;
+	int r;
 
 	/* Who has left again is not worth a return: there may be another behind it. */
 	do {
@@ -137,12 +148,8 @@ int unixsock_accept(const struct unixsock *sock, struct err *err)
 	} while (fd < 0 && (errno == ECONNABORTED || errno == EINTR));
 	if (fd < 0)
 		return errno == EAGAIN ? -EAGAIN : err_set(err, errno, "accept at %s", sock->path);
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
-		return err_set(err, errno, "peer of %s", sock->path);
-	if (peer.uid != 0 && peer.uid != geteuid())
-		return err_set(err, EPERM, "process %d of user %u at %s", peer.pid, peer.uid,
-		               sock->path);
-	return steal_fd(&fd);
+	r = unixsock_check_peer(fd, sock->path, err);
+	return r < 0 ? r : steal_fd(&fd);
 }
 
 bool unixsock_is_connection(const struct unixsock *sock, int fd)

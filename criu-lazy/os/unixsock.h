@@ -47,6 +47,9 @@ void unixsock_forget(struct unixsock *sock);
  */
 int unixsock_accept(const struct unixsock *sock, struct err *err);
 
+/* Is who is at the other end of fd root or our own user?  0, -EPERM, or another negative errno. */
+int unixsock_check_peer(int fd, const char *path, struct err *err);
+
 struct unixsock_msg {
 	size_t nr; /* bytes; 0: end of file */
 	int fd; /* -1: none came; else the caller's */

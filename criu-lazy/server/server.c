@@ -178,7 +178,9 @@ static void accept_all(struct server *server)
 
 		if (fd == -EAGAIN)
 			return;
-		if (fd < 0) {
+		if (fd == -EPERM) {
+			log_warn("connection refused: %s", err.text);
+		} else if (fd < 0) {
 			log_error("accept: %s", err.text);
 			server->pausing = true;
 		} else if (server->nr < SERVER_MAX_CLIENTS) {

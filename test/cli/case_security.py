@@ -3,6 +3,7 @@
 
 import fcntl
 import os
+import re
 import signal
 import socket
 import struct
@@ -10,7 +11,7 @@ import time
 
 import peer
 from harness import Failed, case
-from images import Process, content
+from images import BASE, Process, content
 from page_peer import Server
 
 NOBODY = 65534
@@ -138,6 +139,28 @@ def security_page_server_unix(t):
     t.check(os.stat(path).st_mode & 0o777 == 0o600, "the socket's mode")
     got = as_nobody(lambda: cut_off(path))
     t.check(got == EACCES, f"{got}")
+
+
+@case
+def security_page_server_other_user(t):
+    "page-server --unix, with a mode that lets another user in: one line, sent away; others are served"
+    t.images()
+    path = t.path("pages")
+    server = Server(t, "-D", t.img, "--lazy-pages", "--once", "--unix", path)
+    open_folders(t)
+    os.chmod(path, 0o666)
+    for n in range(1, 4):
+        got = as_nobody(lambda: cut_off(path))
+        t.check(got == 0, f"mode 0666: {got}")
+        t.until(lambda n=n: len(server.lines("Warn")) == n, "no warning")
+    t.check(re.search(rf"connection refused: process \d+ of user {NOBODY} at {path}: ",
+                      server.lines("Warn")[0]), server.log())
+    sock = socket.socket(socket.AF_UNIX)
+    sock.connect(path)
+    client = server.client(sock)
+    t.check(client.fetch(32, 1000, BASE) == content(1000, 0), "a page is wrong")
+    client.bye(32)
+    server.ends_after(0)
 
 
 # --- files ----------------------------------------------------------------------------------------
