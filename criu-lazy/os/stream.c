@@ -7,18 +7,11 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <limits.h>
 #include <poll.h>
 #include <stdlib.h>
-#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-enum {
-	SENDFILE_MAX = 1 << 30, /* of one call; the kernel's own limit is 2 GiB */
-	COPY_SIZE = 16384, /* a full record of TLS */
-};
 
 /* --- plain ------------------------------------------------------------------------------------ */
 
@@ -229,73 +222,6 @@ int stream_write_full(struct stream *s, const void *buf, size_t len, int64_t tim
 		r = sent == -EAGAIN ? wait_ready(s, POLLOUT, deadline) : (int)sent;
 		if (r < 0)
 			return failed(s, r, "send", err);
-	}
-	return 0;
-}
-
-/* --- files ------------------------------------------------------------------------------------ */
-
-static int too_short(uint64_t at, struct err *err)
-{
-	return err_set(err, ENODATA, "the file ends at %" PRIu64 ", before what is to be sent", at);
-}
-
-/* Through a buffer: TLS, or what sendfile(2) cannot do. */
-static int copy_file(struct stream *s, int fd, uint64_t offset, uint64_t len, int64_t timeout,
-                     uint64_t *sent, struct err *err)
-{
-	uint8_t buf[COPY_SIZE];
-	int r;
-
-	while (*sent < len) {
-		uint64_t at = offset + *sent, left = len - *sent;
-		ssize_t got = pread(fd, buf, left < sizeof(buf) ? left : sizeof(buf), (off_t)at);
-
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got < 0)
-			return err_set(err, errno, "read the file at %" PRIu64, at);
-		if (got == 0)
-			return too_short(at, err);
-		r = stream_write_full(s, buf, (size_t)got, timeout, err);
-		if (r < 0)
-			return r;
-		*sent += (uint64_t)got;
-	}
-	return 0;
-}
-
-int stream_send_file(struct stream *s, int fd, uint64_t offset, uint64_t len, int64_t timeout,
-                     uint64_t *ret_sent, struct err *err)
-{
-	int64_t deadline = deadline_after(timeout);
-	int r;
-
-	*ret_sent = 0;
-	if (offset > INT64_MAX || len > INT64_MAX - offset)
-		return err_set(err, EINVAL, "no file has %" PRIu64 " bytes at %" PRIu64, len,
-		               offset);
-	if (!stream_is_plain(s))
-		return copy_file(s, fd, offset, len, timeout, ret_sent, err);
-	while (*ret_sent < len) {
-		off_t at = (off_t)(offset + *ret_sent);
-		uint64_t left = len - *ret_sent;
-		ssize_t sent = sendfile(s->fd, fd, &at, left < SENDFILE_MAX ? left : SENDFILE_MAX);
-
-		if (sent > 0) {
-			*ret_sent += (uint64_t)sent;
-			deadline = deadline_after(timeout);
-			continue;
-		}
-		if (sent == 0)
-			return too_short(offset + *ret_sent, err);
-		if (errno == EINTR)
-			continue;
-		if (errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP)
-			return copy_file(s, fd, offset, len, timeout, ret_sent, err);
-		r = errno == EAGAIN ? wait_ready(s, POLLOUT, deadline) : -errno;
-		if (r < 0)
-			return failed(s, r, "send from the file", err);
 	}
 	return 0;
 }

@@ -9,8 +9,8 @@
  * until all of it is done, or until the timeout, which counts from the last progress.
  *
  * Errors are negative errno: -EPIPE, -ECONNRESET, -ETIMEDOUT, -EPROTO (TLS), ...; stream_why() may
- * know more.  SIGPIPE is to be ignored by the program: sendfile(2) has no MSG_NOSIGNAL.  One thread
- * at a time.
+ * know more.  SIGPIPE is to be ignored by the program: a pipe's end has no MSG_NOSIGNAL.  One
+ * thread at a time.
  */
 #ifndef CRIU_LAZY_OS_STREAM_H
 #define CRIU_LAZY_OS_STREAM_H
@@ -44,7 +44,7 @@ struct stream *stream_new(int fd);
 
 int stream_fd(const struct stream *s);
 
-/* Do the bytes go out as they are, so that sendfile(2) and splice(2) work on stream_fd()? */
+/* Do the bytes go out as they are, without TLS? */
 bool stream_is_plain(const struct stream *s);
 
 /* > 0: bytes; 0: end of stream; negative errno. */
@@ -66,15 +66,6 @@ int stream_read_full(struct stream *s, void *buf, size_t len, int64_t timeout, s
 /* 0 or negative errno. */
 int stream_write_full(struct stream *s, const void *buf, size_t len, int64_t timeout,
                       struct err *err);
-
-/*
- * len bytes of the file at offset: sendfile(2) where it is plain, through a buffer otherwise.
- * *ret_sent (always set) tells how many went out, or at least so many when sending failed: a file
- * that is too short is -ENODATA, and what the peer was promised can then only be taken back by
- * closing.
- */
-int stream_send_file(struct stream *s, int fd, uint64_t offset, uint64_t len, int64_t timeout,
-                     uint64_t *ret_sent, struct err *err);
 
 /* What is known beyond the errno of the last error ("the peer's alert: ..."), or NULL. */
 const char *stream_why(const struct stream *s);

@@ -392,34 +392,6 @@ static void test_flipped_bit(void **state)
 	relay_end(&relay);
 }
 
-/* --- files ------------------------------------------------------------------------------------ */
-
-static void test_file(void **state)
-{
-	static uint8_t out[100000], in[100000];
-	struct ends e = {0};
-	struct err err = {0};
-	uint64_t sent = 77;
-	int fd;
-
-	(void)state;
-	fill(out, sizeof(out));
-	put_file(AT_FDCWD, "pages-1.img", out, sizeof(out));
-	fd = open("pages-1.img", O_RDONLY | O_CLOEXEC);
-	assert_true(fd >= 0);
-	connect_both(&e);
-	assert_int_equal(stream_send_file(e.server.s, fd, 0, 70000, CLOCK_NEVER, &sent, NULL), 0);
-	assert_int_equal(sent, 70000);
-	assert_int_equal(stream_read_full(e.client.s, in, 70000, CLOCK_NEVER, NULL), 1);
-	assert_failed(stream_send_file(e.server.s, fd, 70000, 40000, CLOCK_NEVER, &sent, &err),
-	              ENODATA, &err, "the file ends at 100000");
-	assert_int_equal(sent, 30000);
-	assert_int_equal(stream_read_full(e.client.s, in + 70000, 30000, CLOCK_NEVER, NULL), 1);
-	assert_pattern(in, sizeof(in));
-	close(fd);
-	part(&e);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -434,7 +406,6 @@ int main(void)
 		IN_WORLD(test_nobody_reads),
 		IN_WORLD(test_cut_record),
 		IN_WORLD(test_flipped_bit),
-		IN_WORLD(test_file),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
