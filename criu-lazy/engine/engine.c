@@ -557,12 +557,19 @@ int engine_new(const struct engine_options *options, struct engine **ret, struct
 	return 0;
 }
 
+void engine_leave(struct engine *engine)
+{
+	engine->replaying = true;
+}
+
 void engine_free(struct engine *engine)
 {
 	struct session *s;
 
 	if (!engine)
 		return;
+	if (engine->replaying)
+		engine->stats = &engine->own_stats; /* nobody has ended by this */
 	while ((s = TAILQ_FIRST(&engine->sessions)))
 		session_end(s, true);
 	copier_free(engine->copier);

@@ -75,6 +75,12 @@ int engine_new(const struct engine_options *options, struct engine **ret, struct
 /* Sessions that are left are closed: only for when nobody needs them any more. */
 void engine_free(struct engine *engine);
 
+/*
+ * Before engine_free(): nothing is closed or recorded by that.  For one that has gone on and is
+ * given up at once, because others could not: the next worker finds everything as it was.
+ */
+void engine_leave(struct engine *engine);
+
 /* As the options say; nothing for a negative fd. */
 void engine_keep(const struct engine *engine, enum engine_kept what, int fd, bool keep);
 

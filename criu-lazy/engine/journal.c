@@ -367,13 +367,19 @@ uint64_t *journal_marks_new(struct journal *j, size_t nr_words, uint64_t *ret_at
 	return marks;
 }
 
+void journal_marks_leave(uint64_t *marks, size_t nr_words)
+{
+	if (marks)
+		munmap(marks, page_down(nr_words * sizeof(uint64_t) + PAGE_SIZE - 1));
+}
+
 void journal_marks_free(struct journal *j, uint64_t at, uint64_t *marks, size_t nr_words)
 {
 	size_t len = page_down(nr_words * sizeof(uint64_t) + PAGE_SIZE - 1);
 
 	if (!marks)
 		return;
-	munmap(marks, len);
+	journal_marks_leave(marks, nr_words);
 	shm_clear(&j->shm, marks_at(j) + at, len);
 	if (at + len == j->head->marks_used)
 		j->head->marks_used = at;

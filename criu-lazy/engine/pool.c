@@ -217,6 +217,18 @@ static int resume_all(struct pool *pool, const struct engine_resume *how, struct
 	return r;
 }
 
+/* Some have gone on, another cannot: nothing of theirs may be closed. */
+static void leave_all(struct pool *pool)
+{
+	unsigned i;
+
+	if (pool->first)
+		engine_leave(pool->first);
+	for (i = 0; i < pool->nr_workers; i++)
+		if (pool->workers[i].engine)
+			engine_leave(pool->workers[i].engine);
+}
+
 int pool_new(const struct engine_options *options, unsigned jobs, struct journal *const *journals,
              const struct engine_resume *resume, struct pool **ret, struct err *err)
 {
@@ -240,6 +252,8 @@ int pool_new(const struct engine_options *options, unsigned jobs, struct journal
 	if (r == 0 && resume)
 		r = resume_all(pool, resume, err);
 	if (r < 0) {
+		if (resume)
+			leave_all(pool);
 		pool_free(pool);
 		return r;
 	}

@@ -157,7 +157,10 @@ void record_forget_marks(struct session *s)
 	if (!s->marks)
 		return;
 	tracker_set_marks(s->tracker, NULL);
-	journal_marks_free(s->engine->journal, s->marks_at, s->marks, nr_words(s));
+	if (s->engine->replaying) /* it could not go on: they are the next worker's */
+		journal_marks_leave(s->marks, nr_words(s));
+	else
+		journal_marks_free(s->engine->journal, s->marks_at, s->marks, nr_words(s));
 	s->marks = NULL;
 }
 

@@ -9,6 +9,9 @@
  */
 #include "test/unit/race-stage.h"
 
+#include "criu-lazy/engine/pool.h"
+#include "criu-lazy/engine/record.h"
+
 enum { STORMS = 3, SLOT_PAGES = 4, SLOTS = 32, OWN_PAGES = SLOTS / 2 * SLOT_PAGES, STEPS = 120 };
 
 struct slot {
@@ -268,9 +271,92 @@ static void test_histories(void **state)
 	munmap(storms, STORMS * sizeof(*storms));
 }
 
+/* --- a worker that cannot go on ----------------------------------------------------------------
+ */
+
+static void brings_a_page(struct stage *s)
+{
+	engine_begin(s);
+	order(s->p, 0, OP_READ, page_at(s->p, 7), 0, 0);
+	turn_until(s, is_over(s->p, 0));
+}
+
+/*
+ *	worker	brings a page, reads an event, dies before it acts on it
+ *	second	looks at what was brought, and fails in what follows
+ *	next	must find what was brought
+ */
+static void test_failed(void **state)
+{
+	const struct engine_options options = {.background = BACKGROUND_OFF,
+	                                       .low_latency = LOW_LATENCY_OFF};
+	const struct uffd_msg msg = {.event = UFFD_EVENT_UNMAP};
+	enum { UNKNOWN = 4711 };
+	uint64_t *marks;
+	struct stage s;
+
+	(void)state;
+	stage_open(&s, &options, false, true);
+	live(&s, brings_a_page);
+	assert_int_equal(journal_load(s.journal, NULL), 0);
+	assert_int_equal(journal_add(s.journal, RECORD_EVENTS, 0, &msg, sizeof(msg), NULL, 0), 0);
+	assert_int_equal(journal_add(s.journal, UNKNOWN, 0, NULL, 0, NULL, 0), 0);
+	assert_int_equal(engine_go_on(&s), -EPROTO);
+	engine_free(s.engine);
+	s.engine = NULL;
+	marks = journal_marks_at(s.journal, 0, PAGES / 64);
+	assert_non_null(marks);
+	assert_int_equal(marks[0], 1 << 7);
+	journal_marks_leave(marks, PAGES / 64);
+	assert_int_equal(((struct engine_stats *)journal_state(s.journal))->sessions_exited, 0);
+	stage_close_all(&s);
+}
+
+/*
+ *	worker	has two engines; one brings a page; dies
+ *	second	the one has gone on when the other cannot
+ *	next	finds the one's userfaultfd open, and what it had brought
+ */
+static void test_one_of_two_failed(void **state)
+{
+	const struct engine_options options = {.background = BACKGROUND_OFF,
+	                                       .low_latency = LOW_LATENCY_OFF};
+	const struct journal_options other_journal = {
+		.name = "other", .limit = 8 << 20, .state_size = sizeof(struct engine_stats)};
+	struct journal *journals[2];
+	struct engine_resume how;
+	struct err err = {0};
+	uint8_t taken[1] = {0};
+	struct pool *pool;
+	struct stage s;
+	bool fixed;
+
+	(void)state;
+	stage_open(&s, &options, false, true);
+	live(&s, brings_a_page);
+	how = (struct engine_resume){stage_source, &s, taken, 1};
+	journals[0] = s.journal;
+	assert_int_equal(journal_new(&other_journal, &journals[1], &err), 0);
+	journal_break(journals[1]);
+	assert_int_equal(pool_new(&options, 2, journals, &how, &pool, &err), -EPROTO);
+	journal_free(journals[1]);
+	assert_true(uffd_is_one(s.p->uffd, &fixed));
+	must(engine_go_on(&s) == 0);
+	assert_int_equal(engine_nr_sessions(s.engine), 1);
+	assert_int_equal(stats_of(&s).pages_missing, PAGES - 1);
+	engine_hurry(s.engine);
+	engine_begin_background(s.engine);
+	turn_until(&s, engine_nr_sessions(s.engine) == 0);
+	order(s.p, 0, OP_VERIFY, 0, 0, 0);
+	eventually(is_over(s.p, 0));
+	assert_int_equal(s.p->lane[0].result, 0);
+	stage_close_all(&s);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {TIMED(test_histories)};
+	const struct CMUnitTest tests[] = {TIMED(test_failed), TIMED(test_one_of_two_failed),
+	                                   TIMED(test_histories)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
