@@ -65,7 +65,7 @@ static struct journal_options journal_options(const struct helper *h)
 {
 	return (struct journal_options){.name = "criu-lazy journal",
 	                                .identity = h->identity,
-	                                .state_size = sizeof(struct engine_stats)};
+	                                .state_size = sizeof(struct engine_state)};
 }
 
 static size_t store_memory_at(const struct helper *h)

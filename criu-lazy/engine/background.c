@@ -40,7 +40,8 @@ int64_t background_deadline(const struct engine *engine)
 {
 	const struct session *s;
 
-	if (!engine->background || engine->options.background == BACKGROUND_OFF)
+	if (!engine->background ||
+	    (engine->options.background == BACKGROUND_OFF && !flight_any_suspects(engine)))
 		return CLOCK_NEVER;
 	if (engine->turn && wants(engine->turn))
 		return engine->tokens_at;
@@ -91,6 +92,10 @@ static uint64_t chunk_pages(const struct engine *engine, struct session *s, int6
 
 static bool next_run(struct session *s, uint64_t chunk, struct tracker_run *run)
 {
+	if (s->engine->options.background == BACKGROUND_OFF) {
+		s->nothing_free = !flight_next_suspect(s, chunk, run);
+		return !s->nothing_free;
+	}
 	if (family_next(s, s->cursor, chunk, run))
 		return true;
 	s->cursor = 0;

@@ -21,7 +21,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { SLOTS = 2, EXPECT_PAGES = 256, SPINS = 2000 };
+enum { SLOTS = COPIER_SLOTS, EXPECT_PAGES = 256, SPINS = 2000 };
 
 struct slot {
 	int uffd;

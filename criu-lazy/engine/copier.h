@@ -26,6 +26,8 @@ struct err;
 struct source;
 struct tracker;
 
+enum { COPIER_SLOTS = 2 };
+
 struct copier_result {
 	void *owner;
 	enum uffd_outcome outcome;

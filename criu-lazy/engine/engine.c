@@ -548,7 +548,8 @@ int engine_new(const struct engine_options *options, struct engine **ret, struct
 		return r;
 	}
 	engine->journal = options->journal;
-	engine->stats = engine->journal ? journal_state(engine->journal) : &engine->own_stats;
+	engine->state = engine->journal ? journal_state(engine->journal) : NULL;
+	engine->stats = engine->state ? &engine->state->stats : &engine->own_stats;
 	engine->latency_fd = -1;
 	engine->last_fault = clock_now() - NSEC_PER_SEC;
 	engine->next_check = clock_now() + CHECK_EVERY;

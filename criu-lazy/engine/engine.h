@@ -70,6 +70,25 @@ struct engine_stats {
 	struct hist fault; /* from reading the message to waking the thread */
 };
 
+/* The state of an engine's journal (journal_options.state_size); flight.c tells of the rest. */
+enum { ENGINE_FLIGHTS = 3, ENGINE_SUSPECTS = 64 };
+
+struct engine_state {
+	struct engine_stats stats;
+	struct engine_flight {
+		uint64_t start;
+		uint64_t nr_pages; /* 0: none */
+		uint32_t session;
+	} flight[ENGINE_FLIGHTS];
+	uint32_t nr_suspects;
+	uint32_t suspects_all; /* there were more */
+	struct engine_suspect {
+		uint64_t page; /* tracker_page() */
+		uint64_t nr_pages;
+		uint32_t family;
+	} suspect[ENGINE_SUSPECTS];
+};
+
 int engine_new(const struct engine_options *options, struct engine **ret, struct err *err);
 
 /* Sessions that are left are closed: only for when nobody needs them any more. */

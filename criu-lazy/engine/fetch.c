@@ -23,6 +23,7 @@ struct fetch {
 	bool asked; /* counted in its family */
 	bool answering; /* the source has let go of it */
 	struct tracker_run given; /* what the copier copies */
+	size_t flight; /* and its note */
 	struct source_request request;
 	void *parked; /* an answer that has no place yet: the address space is changing */
 	uint64_t nr_parked; /* pages */
@@ -369,6 +370,7 @@ bool fetch_give(struct fetch *fetch, const struct tracker_run *run, const void *
 	if (!fetch->ticket)
 		return false;
 	fetch->given = *run;
+	fetch->flight = flight_give(s, run);
 	s->nr_copies++;
 	copier_copy(s->engine->copier, s->uffd, run->start, bytes, run->nr_pages << PAGE_SHIFT,
 	            fetch);
@@ -386,6 +388,7 @@ static void take_back(const struct copier_result *result)
 	if (result->done)
 		session_delivered(s, fetch->given.start, result->done >> PAGE_SHIFT,
 		                  &s->engine->stats->pages_background);
+	flight_take_back(s, fetch->flight);
 	tracker_end(s->tracker, fetch->ticket);
 	fetch_free(fetch);
 	requeue_waiting(s); /* a fault may have joined it */

@@ -50,13 +50,11 @@ static enum fill_result page_nowhere(struct session *s, uint64_t addr)
 	}
 }
 
-enum fill_result session_fill(struct session *s, const struct tracker_run *run, const void *bytes,
-                              uint64_t *counter, uint64_t *ret_at)
+static enum fill_result fill(struct session *s, const struct tracker_run *run, const void *bytes,
+                             uint64_t *counter, uint64_t *ret_at)
 {
 	uint64_t at = 0, len = run->nr_pages << PAGE_SHIFT, end = len, done;
 
-	if (s->engine->failed.code)
-		return FILL_RETRY;
 	while (at < end) {
 		uint64_t dst = run->start + at, present = 0;
 		enum fill_result result;
@@ -114,6 +112,19 @@ enum fill_result session_fill(struct session *s, const struct tracker_run *run, 
 		}
 	}
 	return FILL_DONE;
+}
+
+enum fill_result session_fill(struct session *s, const struct tracker_run *run, const void *bytes,
+                              uint64_t *counter, uint64_t *ret_at)
+{
+	enum fill_result result;
+
+	if (s->engine->failed.code)
+		return FILL_RETRY;
+	flight_begin(s, run);
+	result = fill(s, run, bytes, counter, ret_at);
+	flight_end(s);
+	return result;
 }
 
 /* --- faults ---------------------------------------------------------------------------------- */

@@ -30,7 +30,7 @@ static bool kill_session(struct session *s)
 }
 
 /* true: done, or never needed again. */
-static bool poison(struct session *s, uint64_t addr)
+static bool poison_page(struct session *s, uint64_t addr)
 {
 	enum uffd_outcome outcome = uffd_poison(s->uffd, addr);
 
@@ -69,15 +69,26 @@ static bool poison(struct session *s, uint64_t addr)
 	}
 }
 
+static bool poison(struct session *s, const struct tracker_run *run)
+{
+	bool done;
+
+	flight_begin(s, run);
+	done = poison_page(s, run->start);
+	flight_end(s);
+	return done;
+}
+
 bool lost_page(struct session *s, uint64_t addr, uint64_t img, const struct err *why)
 {
 	enum { LOG_PAGES = 16 }; /* a whole image may be gone: each process names the first few */
+	const struct tracker_run run = {.start = addr, .img = img, .nr_pages = 1};
 	bool killed;
 
 	if (s->state != SESSION_SERVING)
 		return true;
 	killed = s->engine->options.on_lost == ON_LOST_KILL && kill_session(s);
-	if (!killed && !poison(s, addr))
+	if (!killed && !poison(s, &run))
 		return false;
 	s->engine->stats->pages_lost++;
 	if (!s->nr_lost++)

@@ -142,8 +142,12 @@ void record_marks(struct session *s, const struct session *parent)
 	if (!record_wanted(s->engine))
 		return;
 	s->marks = journal_marks_new(s->engine->journal, nr_words(s), &s->marks_at);
-	if (!s->marks)
-		return; /* who goes on brings it all once more: that is slow, not wrong */
+	if (!s->marks) {
+		/* Who goes on brings it all once more: that is slow, not wrong. */
+		if (nr_words(s))
+			s->engine->state->suspects_all = 1;
+		return;
+	}
 	if (parent && parent->marks)
 		memcpy(s->marks, parent->marks, nr_words(s) * sizeof(uint64_t));
 	tracker_set_marks(s->tracker, s->marks);

@@ -362,6 +362,8 @@ int engine_resume(struct engine *engine, const struct engine_resume *how, struct
 		if (r == 0)
 			r = wake_up(s, err);
 	if (r == 0)
+		r = flight_resume(engine, err);
+	if (r == 0)
 		record_compact(engine, true); /* who comes next has less to replay */
 	engine->replaying = r < 0;
 	return r;

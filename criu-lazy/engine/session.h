@@ -124,6 +124,7 @@ struct engine {
 	bool latency_failed;
 	int nr_cpus;
 	struct engine_stats *stats; /* in the journal, if there is one */
+	struct engine_state *state; /* there; NULL: none */
 	struct engine_stats own_stats;
 	struct journal *journal; /* NULL: none */
 	bool told_broken; /* that nobody can go on from it */
@@ -289,6 +290,23 @@ bool replay_is_news(const struct engine *engine); /* nobody has acted on it: it 
 void replay_quiet(struct session *s);
 void replay_newborn(struct session *child, const struct newborn_verdict *verdict);
 int session_resume(struct session *s, struct err *err);
+
+/*
+ * flight.c: what is noted of pages before the kernel is asked to put them there, until their marks
+ * are set.  flight_give(): the same for what the copier gets; its number is for flight_take_back().
+ */
+void flight_begin(struct session *s, const struct tracker_run *run);
+void flight_end(struct session *s);
+size_t flight_give(struct session *s, const struct tracker_run *run);
+void flight_take_back(struct session *s, size_t nr);
+
+/*
+ * After a replay: what was in flight is suspected to be there.  flight_next_suspect(): the next run
+ * of s that is suspected, and missing, and that nobody is fetching; false: none at present.
+ */
+int flight_resume(struct engine *engine, struct err *err);
+bool flight_any_suspects(const struct engine *engine);
+bool flight_next_suspect(struct session *s, uint64_t max_pages, struct tracker_run *ret);
 
 /* fill.c: what a source would say when nothing is brought any more. */
 enum source_answer given_up(struct err *err);

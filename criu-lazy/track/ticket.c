@@ -43,7 +43,7 @@ struct ticket *tracker_begin(struct tracker *t, const struct tracker_run *run, v
 	return ticket;
 }
 
-static uint64_t bit_of(const struct tracker *t, uint64_t addr)
+uint64_t tracker_page(const struct tracker *t, uint64_t addr)
 {
 	const struct extent *e = extent_after(t, addr);
 
@@ -53,7 +53,7 @@ static uint64_t bit_of(const struct tracker *t, uint64_t addr)
 struct ticket *tracker_relatives_ticket(const struct tracker *t, uint64_t addr,
                                         const struct tracker *relative)
 {
-	uint64_t bit = bit_of(t, page_down(addr));
+	uint64_t bit = tracker_page(t, page_down(addr));
 	struct ticket *ticket = ticket_after(relative, bit);
 
 	return ticket && ticket->bit <= bit ? ticket : NULL;
@@ -62,7 +62,7 @@ struct ticket *tracker_relatives_ticket(const struct tracker *t, uint64_t addr,
 uint64_t tracker_avoid(const struct tracker *t, struct tracker_run *run,
                        const struct tracker *relative)
 {
-	uint64_t bit = bit_of(t, run->start);
+	uint64_t bit = tracker_page(t, run->start);
 	const struct ticket *ticket = ticket_after(relative, bit);
 
 	if (!ticket || ticket->bit >= bit + run->nr_pages)
@@ -90,10 +90,10 @@ uint64_t ticket_nr_pages(const struct ticket *ticket)
 	return ticket->nr_pages;
 }
 
-bool tracker_place(const struct tracker *t, const struct ticket *ticket, uint64_t skip,
-                   struct tracker_run *ret, uint64_t *ret_skip)
+bool tracker_find(const struct tracker *t, uint64_t page, uint64_t nr_pages,
+                  struct tracker_run *ret, uint64_t *ret_page)
 {
-	uint64_t bit = ticket->bit + skip, end = ticket->bit + ticket->nr_pages;
+	uint64_t bit = page, end = min_u64(page + nr_pages, t->missing.nr);
 	struct extent *e;
 
 	while (bit < end && (e = extent_after_bit(t, bit)) && e->bit < end) {
@@ -105,10 +105,22 @@ bool tracker_place(const struct tracker *t, const struct ticket *ticket, uint64_
 		ret->start = e->start + ((bit - e->bit) << PAGE_SHIFT);
 		ret->img = e->img + ((bit - e->bit) << PAGE_SHIFT);
 		ret->nr_pages = bits_next_clear(&t->missing, bit, stop) - bit;
-		*ret_skip = bit - ticket->bit;
+		*ret_page = bit;
 		return true;
 	}
 	return false;
+}
+
+bool tracker_place(const struct tracker *t, const struct ticket *ticket, uint64_t skip,
+                   struct tracker_run *ret, uint64_t *ret_skip)
+{
+	uint64_t page;
+
+	if (skip >= ticket->nr_pages ||
+	    !tracker_find(t, ticket->bit + skip, ticket->nr_pages - skip, ret, &page))
+		return false;
+	*ret_skip = page - ticket->bit;
+	return true;
 }
 
 void tracker_end(struct tracker *t, struct ticket *ticket)

@@ -88,6 +88,15 @@ struct tracker_run {
 bool tracker_next(const struct tracker *t, uint64_t from, uint64_t max_pages,
                   struct tracker_run *ret);
 
+/*
+ * Pages of the image have numbers: of the bits, the same for all relatives.  tracker_page(): that
+ * of what is missing at addr.  tracker_find(): where do [page, page + nr_pages) belong?  The first
+ * run that is missing, in flight or not, and the number of its first page; false: none.
+ */
+uint64_t tracker_page(const struct tracker *t, uint64_t addr);
+bool tracker_find(const struct tracker *t, uint64_t page, uint64_t nr_pages,
+                  struct tracker_run *ret, uint64_t *ret_page);
+
 /* [start, start + nr_pages) now has its content, or was found to be gone.  Exact to the page. */
 void tracker_delivered(struct tracker *t, uint64_t start, uint64_t nr_pages);
 

@@ -199,7 +199,7 @@ static void replay(struct journal *j, struct source *source)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	const struct journal_options options = {
-		.name = "fuzz", .limit = LIMIT, .state_size = sizeof(struct engine_stats)};
+		.name = "fuzz", .limit = LIMIT, .state_size = sizeof(struct engine_state)};
 	struct source source = {.ops = &ops, .nr_owners = 1};
 	struct err err = {0};
 	struct journal *j;
@@ -212,7 +212,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	owned();
 	uffd = open_uffd(); /* -1: no permission, say: then there is none */
 	MUST(journal_new(&options, &j, &err) == 0);
-	side = (uint8_t *)journal_state(j) + page_down(sizeof(struct engine_stats) + PAGE_SIZE - 1);
+	side = (uint8_t *)journal_state(j) + page_down(sizeof(struct engine_state) + PAGE_SIZE - 1);
 	memcpy(side, data + 1, size - 1);
 	if (prepare(side, size - 1, data[0], uffd))
 		replay(j, &source);

@@ -213,7 +213,7 @@ static inline void stage_open(struct stage *s, const struct engine_options *opti
                               bool journal)
 {
 	const struct journal_options j = {
-		.name = "race", .limit = 8 << 20, .state_size = sizeof(struct engine_stats)};
+		.name = "race", .limit = 8 << 20, .state_size = sizeof(struct engine_state)};
 	struct err err = {0};
 	int fd;
 

@@ -322,7 +322,7 @@ static void test_one_of_two_failed(void **state)
 	const struct engine_options options = {.background = BACKGROUND_OFF,
 	                                       .low_latency = LOW_LATENCY_OFF};
 	const struct journal_options other_journal = {
-		.name = "other", .limit = 8 << 20, .state_size = sizeof(struct engine_stats)};
+		.name = "other", .limit = 8 << 20, .state_size = sizeof(struct engine_state)};
 	struct journal *journals[2];
 	struct engine_resume how;
 	struct err err = {0};
