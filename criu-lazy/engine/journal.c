@@ -347,8 +347,10 @@ uint64_t *journal_marks_at(struct journal *j, uint64_t at, size_t nr_words)
 	size_t len = page_down(nr_words * sizeof(uint64_t) + PAGE_SIZE - 1);
 	void *mem;
 
-	if (!len || !page_aligned(at) || at > MARKS_ROOM || len > MARKS_ROOM - at)
+	if (!len || !page_aligned(at) || at > MARKS_ROOM || len > MARKS_ROOM - at) {
+		errno = EINVAL;
 		return NULL;
+	}
 	mem = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, j->shm.fd,
 	           (off_t)(marks_at(j) + at));
 	return mem == MAP_FAILED ? NULL : mem;

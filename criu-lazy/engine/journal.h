@@ -113,7 +113,7 @@ bool journal_snapshot_commit(struct journal *j, bool whole);
 
 /*
  * nr_words words, zero; *ret_at tells where, for journal_marks_at().  NULL: no room, or nothing to
- * mark.  They cost memory where they are set.  journal_marks_free() also unmaps;
+ * mark (errno: EINVAL).  They cost memory where they are set.  journal_marks_free() also unmaps;
  * journal_marks_leave() does only that.
  */
 uint64_t *journal_marks_new(struct journal *j, size_t nr_words, uint64_t *ret_at);

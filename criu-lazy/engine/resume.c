@@ -104,15 +104,20 @@ void replay_date(struct session *s)
 }
 
 /* What was delivered: later than the last of the events that somebody acted on. */
-static void recall(struct session *s)
+static int recall(struct session *s, struct err *err)
 {
-	if (s->marked && !s->marks)
+	if (s->marked && !s->marks) {
 		s->marks = journal_marks_at(s->engine->journal, s->marks_at,
 		                            (size_t)((tracker_nr_pages(s->tracker) + 63) / 64));
+		if (!s->marks)
+			return err_set(err, errno == EINVAL ? EPROTO : ENOMEM, "%s: its marks",
+			               s->name);
+	}
 	if (!s->marks)
-		return;
+		return 0;
 	tracker_set_marks(s->tracker, s->marks);
 	tracker_recall(s->tracker);
+	return 0;
 }
 
 static struct family *find_family(const struct engine *engine, uint32_t id)
@@ -160,21 +165,24 @@ static int on_session(struct replay *p, uint32_t id, const struct record_session
 }
 
 /* What follows changes trackers; who read it may have died before that. */
-static void change_begins(struct replay *p)
+static int change_begins(struct replay *p, struct err *err)
 {
 	struct session *s;
+	int r = 0;
 
 	p->applied = was_applied(p);
 	p->news = !p->applied;
 	if (p->news)
 		TAILQ_FOREACH(s, &p->engine->sessions, link)
-			recall(s);
+			if (r == 0)
+				r = recall(s, err);
+	return r;
 }
 
-/* What was found out now is no news for the next one. */
+/* What was found out now is no news for the next one, if that is all of it. */
 static void change_ends(struct replay *p, struct session *s)
 {
-	if (p->news)
+	if (p->news && !p->engine->failed.code)
 		record_applied(s);
 	p->news = false;
 }
@@ -184,13 +192,48 @@ static int on_events(struct replay *p, const struct journal_record *r, const voi
 {
 	const size_t size = sizeof(struct uffd_msg);
 	struct session *s = find(p, r->id);
+	int error;
 
 	if (r->len % size || r->len > EVENTS_MAX * size)
 		return err_set(err, EPROTO, "events of %llu bytes", (unsigned long long)r->len);
-	change_begins(p);
+	error = change_begins(p, err);
+	if (error < 0)
+		return error;
 	if (!replay_events(s, payload, r->len / size))
 		return err_set(err, ENOMEM, "events");
 	change_ends(p, s);
+	return 0;
+}
+
+static int on_newborn(struct replay *p, const struct journal_record *r, const void *payload,
+                      struct err *err)
+{
+	struct session *s = find(p, r->id);
+	int error;
+
+	if (r->len != sizeof(struct newborn_verdict))
+		return err_set(err, EPROTO, "a newborn of %llu bytes", (unsigned long long)r->len);
+	error = change_begins(p, err);
+	if (error < 0)
+		return error;
+	replay_newborn(s, payload);
+	change_ends(p, s);
+	return 0;
+}
+
+/* The owner was told that what it doubted is not mapped (or is). */
+static int on_doubt(struct session *s, const struct journal_record *r, const void *payload,
+                    struct err *err)
+{
+	if (r->len != sizeof(struct tracker_run))
+		return err_set(err, EPROTO, "a doubt of %llu bytes", (unsigned long long)r->len);
+	if (r->type == RECORD_THERE) {
+		tracker_confirm(s->tracker, payload);
+		return 0;
+	}
+	if (tracker_reserve(s->tracker, 2) < 0)
+		return err_set(err, ENOMEM, "%s", s->name);
+	tracker_forget(s->tracker, payload);
 	return 0;
 }
 
@@ -222,29 +265,19 @@ static int on_record(struct replay *p, const struct journal_record *r, const voi
 		replay_quiet(s);
 		break;
 	case RECORD_GONE:
-		if (r->len == sizeof(struct tracker_run) && tracker_reserve(s->tracker, 2) == 0)
-			tracker_forget(s->tracker, payload);
-		break;
 	case RECORD_THERE:
-		if (r->len == sizeof(struct tracker_run))
-			tracker_confirm(s->tracker, payload);
-		break;
+		return on_doubt(s, r, payload, err);
 	case RECORD_SETTLED:
 		tracker_settled(s->tracker);
 		break;
 	case RECORD_NEWBORN:
-		if (r->len != sizeof(struct newborn_verdict))
-			return err_set(err, EPROTO, "a newborn of %llu bytes",
-			               (unsigned long long)r->len);
-		change_begins(p);
-		replay_newborn(s, payload);
-		change_ends(p, s);
-		break;
+		return on_newborn(p, r, payload, err);
 	case RECORD_MARKS:
-		if (r->len == sizeof(*marks)) {
-			s->marks_at = marks->at;
-			s->marked = true;
-		}
+		if (r->len != sizeof(*marks))
+			return err_set(err, EPROTO, "marks of %llu bytes",
+			               (unsigned long long)r->len);
+		s->marks_at = marks->at;
+		s->marked = true;
 		break;
 	case RECORD_END:
 		p->by_id[s->id] = NULL;
@@ -289,13 +322,14 @@ static int replay(struct replay *p, struct err *err)
  * Its userfaultfd was closed by everybody's death, before a service manager had it: what it misses
  * are zeros from then on.
  */
-static void without_descriptor(struct session *s)
+static int without_descriptor(struct session *s, struct err *err)
 {
 	const struct session *m;
-	struct err err = {0};
-	int pidfd = s->pidfd;
+	struct err why = {0};
+	int pidfd = s->pidfd, r = recall(s, err);
 
-	recall(s);
+	if (r < 0)
+		return r;
 	if (tracker_nr_missing(s->tracker)) {
 		/* A child is known by where it came from. */
 		TAILQ_FOREACH(m, &s->family->members, family_link)
@@ -304,14 +338,15 @@ static void without_descriptor(struct session *s)
 		log_error("%s: its userfaultfd was not kept: %s", s->name,
 		          pidfd < 0 ? "it cannot be named, and reads zeros: kill it"
 		                    : "killed, with all that came from it, lest it reads zeros");
-		if (pidfd >= 0 && proctree_kill(pidfd, &err) < 0)
-			log_error("%s: %s", s->name, err.text);
+		if (pidfd >= 0 && proctree_kill(pidfd, &why) < 0)
+			log_error("%s: %s", s->name, why.text);
 		s->engine->stats->sessions_lost++;
 	}
 	record_end(s->engine, s->id);
 	s->engine->replaying = true; /* nothing is done to its descriptors */
 	session_end(s, true);
 	s->engine->replaying = false;
+	return 0;
 }
 
 static bool is_pidfd(int fd)
@@ -323,15 +358,16 @@ static bool is_pidfd(int fd)
 static int wake_up(struct session *s, struct err *err)
 {
 	bool fixed;
+	int r;
 
 	if (s->pidfd >= 0 && !is_pidfd(s->pidfd))
 		s->pidfd = -1; /* it was not kept */
-	if (!uffd_is_one(s->uffd, &fixed)) {
-		without_descriptor(s);
-		return 0;
-	}
+	if (!uffd_is_one(s->uffd, &fixed))
+		return without_descriptor(s, err);
 	uffd_no_wait(s->uffd); /* killed before it had said so */
-	recall(s);
+	r = recall(s, err);
+	if (r < 0)
+		return r;
 	if (!s->marks)
 		record_marks(s, s); /* of none yet; but named as a child's are */
 	return session_resume(s, err);
