@@ -84,31 +84,7 @@ def over(t):
     t.until(nobody, "a child is left")
 
 
-def settle(helper, guardian):
-    """
-    A page that was being copied when a worker died is there and counts as missing: who wants no
-    background copying has a helper that waits for a touch which does not come.  Told to end, it
-    brings that page again.
-    """
-    time.sleep(0.05)
-    if helper.alive() or guardian != helper.p.pid:
-        try:
-            os.kill(guardian, signal.SIGTERM)
-        except ProcessLookupError:
-            pass
-
-
-def settle_successor(t, helper):
-    """The same where a sentinel becomes the guardian."""
-    members = t.members()
-    while members:
-        for pid in set(members.values()) & set(members):
-            settle(helper, pid)
-        members = t.members()
-
-
 def ends_well(t, helper, deaths):
-    settle(helper, helper.p.pid)
     helper.ends(0)
     told = len(re.findall(DEATH, helper.log()))
     t.check(told == deaths, f"{told} lines for {deaths} deaths: {helper.log()}")
@@ -595,7 +571,7 @@ def guardian_continue(t):
         t.check(len(guardian) == 1, f"guardians: {t.members()}")
         os.kill(guardian[0], signal.SIGKILL)
         all_right(t, tasks[1], child)
-        settle_successor(t, helper)
+        t.until(lambda: not t.members(), "the successor does not end")
         t.until(lambda: not t.members(), "it does not end")
         t.check(helper.log().count("going on in its place") == 2, helper.log())
         t.check(not helper.lines("Error"), helper.log())
@@ -615,7 +591,7 @@ def guardian_continue_handoff(t):
         sock.close()
         all_right(t, first, second)
         helper.p.wait()
-        settle_successor(t, helper)
+        t.until(lambda: not t.members(), "the successor does not end")
         over(t)
 
 
@@ -735,7 +711,6 @@ def guardian_page_server(t):
             strike(t, helper, sig)
             t.check(all(task.answer() for task in tasks), "a page is wrong")
             all_right(t, *tasks)
-            settle(helper, helper.p.pid)
             helper.ends(0)
             t.check(len(re.findall(DEATH, helper.log())) == 2, helper.log())
             s.term()
@@ -784,7 +759,7 @@ def guardian_page_server_killed(t):
                     all_right(t, task)
                 else:
                     t.check(task.ended() == -signal.SIGKILL, f"a task's status is {task.status}")
-            settle_successor(t, helper)
+            t.until(lambda: not t.members(), "the successor does not end")
             s.term()
             s.p.wait(10)
             over(t)
