@@ -124,6 +124,12 @@ static int guard(const struct guarded *g, unsigned life, struct err *err)
 		status = wait_for(g, worker, &told);
 		if (!died(status))
 			return WEXITSTATUS(status);
+		if (WIFEXITED(status) && WEXITSTATUS(status) == WORKER_NEVER) {
+			log_error("no worker can go on: the processes are killed, lest they read "
+			          "zeros");
+			g->last_resort(g->cookie);
+			return 1;
+		}
 		if (g->progress(g->cookie) != achieved)
 			crashes = quick = 0;
 		crashed = !WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL;

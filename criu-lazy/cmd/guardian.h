@@ -29,6 +29,7 @@ struct guard_memory {
 
 enum {
 	WORKER_AGAIN = 70, /* a worker's exit status: it cannot go on, another one may */
+	WORKER_NEVER, /* nor can another one: what it needs is damaged */
 };
 
 struct guarded {

@@ -54,6 +54,7 @@ struct helper {
 	struct watch signal_watch;
 	int signal_fd;
 	bool told_to_end;
+	bool damaged; /* what the last worker has left */
 	bool abandoned;
 };
 

@@ -24,6 +24,8 @@
 #include <stddef.h>
 #include <string.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 static const int64_t REDRAW_EVERY = 100 * NSEC_PER_MSEC;
 static const int64_t STORE_AGAIN = 20 * NSEC_PER_MSEC; /* what the manager did not take */
@@ -202,8 +204,10 @@ static int get_ready(struct helper *h, unsigned life, struct err *err)
 		fdstore_again(&h->store);
 	if (r == 0 && resume && !first && h->remote)
 		remote_resume(h->remote);
-	if (r == 0)
+	if (r == 0) {
 		r = make_pool(h, resume, err);
+		h->damaged = resume && r == -EPROTO;
+	}
 	if (r == 0)
 		r = watch_signals(h, err);
 	if (r == 0 && h->remote)
@@ -347,7 +351,7 @@ int helper_work(void *helper, unsigned life, bool abandon)
 	if (r < 0 && err.code)
 		log_error("%s", err.text);
 	if (!over && h->memory)
-		return WORKER_AGAIN; /* leaving everything as it is */
+		return h->damaged ? WORKER_NEVER : WORKER_AGAIN; /* leaving everything */
 	if (!over)
 		pool_abandon(h->pool);
 	if (h->memory)
@@ -379,6 +383,24 @@ static bool anybody_depends(void)
 	return any;
 }
 
+/* A journal may be damaged: who is named by nothing but an open pidfd is one of them, too. */
+static void kill_by_descriptors(const struct helper *h)
+{
+	const struct guard_memory *guard = &h->memory->guard;
+	cleanup_fdset struct fdset open = {0};
+	size_t i;
+
+	if (fdset_open(&open, NULL) < 0)
+		return;
+	for (i = 0; i < open.nr; i++) {
+		int fd = open.fds[i];
+
+		if (fd != guard->guardian_pidfd && fd != guard->worker_pidfd &&
+		    !fdset_has(&h->lent, fd)) /* EBADF: it is no pidfd */
+			syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0);
+	}
+}
+
 void helper_last_resort(void *helper)
 {
 	static const struct timespec second = {.tv_sec = 1};
@@ -387,6 +409,7 @@ void helper_last_resort(void *helper)
 
 	for (i = 0; i < h->options.jobs; i++)
 		engine_kill_recorded(h->journals[i]);
+	kill_by_descriptors(h);
 	while (anybody_depends()) {
 		log_error("processes are left whose memory is not complete and which cannot be "
 		          "named: kill them; until then their threads wait");

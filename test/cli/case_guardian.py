@@ -9,6 +9,7 @@ import ctypes
 import os
 import re
 import signal
+import struct
 import time
 
 import peer
@@ -436,6 +437,41 @@ def guardian_always_kill(t):
 def guardian_always_poison(t):
     "the same with --on-lost poison, found by the background, too: SIGBUS"
     always(t, "poison", signal.SIGBUS)
+
+
+def flip_journal(t, helper):
+    """One byte of the first record of the engine's journal."""
+    folder = f"/proc/{helper.p.pid}/fd"
+    for name in os.listdir(folder):
+        path = os.path.join(folder, name)
+        if "memfd:criu-lazy journal" not in os.readlink(path):
+            continue
+        with open(path, "r+b", buffering=0) as f:
+            for at in range(2 * PAGE, 256 * PAGE, PAGE):
+                f.seek(at)
+                kind, who, length = struct.unpack("<IIQ", f.read(16))
+                if kind == 1 and who == 0 and 72 < length < 1 << 20:
+                    f.seek(at + 64)
+                    byte = f.read(1)[0]
+                    f.seek(at + 64)
+                    f.write(bytes([byte ^ 0x10]))
+                    return
+    raise Failed("no journal, or nothing in it")
+
+
+@case
+def guardian_journal_damaged(t):
+    "a byte of the journal is flipped, the worker dies: all are killed, one line says why"
+    helper, tasks = restore(t, *OFF)
+    half(t, tasks)
+    flip_journal(t, helper)
+    os.kill(worker(t, helper.p.pid), signal.SIGKILL)
+    for task in tasks:
+        t.check(task.ended() == -signal.SIGKILL, f"a task's status is {task.status}")
+    t.check(helper.p.wait(20) == 1, f"exit status: {helper.log()}")
+    for line in ("the checksum of a record is wrong", "no worker can go on"):
+        t.check(helper.log().count(line) == 1, helper.log())
+    over(t)
 
 
 @case
