@@ -23,7 +23,16 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { ID_MAX = 1 << 26, EVENTS_MAX = 64 /* that are read at once */ };
+enum {
+	ID_MAX = INT32_MAX, /* what comes after it must not begin at 0 again */
+	EVENTS_MAX = 64, /* that are read at once */
+};
+
+/* A session that was named; NULL: its end was. */
+struct named {
+	uint32_t id;
+	struct session *session;
+};
 
 struct replay {
 	struct engine *engine;
@@ -31,35 +40,72 @@ struct replay {
 	bool applied; /* these events, by who read them */
 	bool news; /* nobody has acted on what is replayed now */
 	const struct engine_resume *how;
-	struct session **by_id;
-	size_t room;
+	struct named *named; /* by ascending id: however far apart they are, one each */
+	size_t nr, room;
 };
+
+static struct named *find_named(const struct replay *p, uint32_t id)
+{
+	size_t from = 0, to = p->nr;
+
+	while (from < to) {
+		size_t mid = from + (to - from) / 2;
+
+		if (p->named[mid].id == id)
+			return &p->named[mid];
+		if (p->named[mid].id < id)
+			from = mid + 1;
+		else
+			to = mid;
+	}
+	return NULL;
+}
 
 static struct session *find(const struct replay *p, uint32_t id)
 {
-	return id < p->room ? p->by_id[id] : NULL;
+	const struct named *named = find_named(p, id);
+
+	return named ? named->session : NULL;
+}
+
+/* One more will have its place: those that have ended give theirs, if they are many. */
+static int make_room(struct replay *p)
+{
+	struct named *grown;
+	size_t nr = 0, room;
+
+	if (p->nr < p->room)
+		return 0;
+	for (size_t i = 0; i < p->nr; i++)
+		if (p->named[i].session)
+			p->named[nr++] = p->named[i];
+	p->nr = nr;
+	if (nr < p->room / 2)
+		return 0;
+	room = 2 * p->room + 64;
+	grown = realloc(p->named, room * sizeof(*grown));
+	if (!grown)
+		return -ENOMEM;
+	p->named = grown;
+	p->room = room;
+	return 0;
 }
 
 /* Sessions come with ascending numbers; each is noted as soon as somebody names it. */
 static int note_sessions(struct replay *p)
 {
-	struct session *s;
+	struct session *s, *first = NULL;
 
 	TAILQ_FOREACH_REVERSE(s, &p->engine->sessions, session_list, link)
 	{
-		if (s->id < p->room && p->by_id[s->id])
+		if (p->nr && s->id <= p->named[p->nr - 1].id)
 			break;
-		if (s->id >= p->room) {
-			size_t room = 2 * ((size_t)s->id + 64);
-			struct session **grown = realloc(p->by_id, room * sizeof(struct session *));
-
-			if (!grown)
-				return -ENOMEM;
-			memset(grown + p->room, 0, (room - p->room) * sizeof(struct session *));
-			p->by_id = grown;
-			p->room = room;
-		}
-		p->by_id[s->id] = s;
+		first = s;
+	}
+	for (s = first; s; s = TAILQ_NEXT(s, link)) {
+		if (make_room(p) < 0)
+			return -ENOMEM;
+		p->named[p->nr++] = (struct named){s->id, s};
 	}
 	return 0;
 }
@@ -140,8 +186,12 @@ static int on_session(struct replay *p, uint32_t id, const struct record_session
 	struct session *s;
 	int r;
 
-	if (id > ID_MAX || id < engine->next_id || head->index >= p->how->nr)
-		return err_set(err, EPROTO, "session %u, process %u of the plan", id, head->index);
+	if (id > ID_MAX || id < engine->next_id)
+		return err_set(err, EPROTO, "session %u: the next one may be %u to %u", id,
+		               engine->next_id, ID_MAX);
+	if (head->index >= p->how->nr)
+		return err_set(err, EPROTO, "session %u: process %u of %zu in the plan", id,
+		               head->index, p->how->nr);
 	r = tracker_load(bytes, len, &process.tracker, err);
 	if (r < 0)
 		return r;
@@ -252,7 +302,8 @@ static int on_record(struct replay *p, const struct journal_record *r, const voi
 	}
 	if (r->type == RECORD_NEXT) {
 		if (r->id < p->engine->next_id || r->id > ID_MAX)
-			return err_set(err, EPROTO, "the next session is %u", r->id);
+			return err_set(err, EPROTO, "the next session is %u, and may be %u to %u",
+			               r->id, p->engine->next_id, ID_MAX);
 		p->engine->next_id = r->id;
 		return 0;
 	}
@@ -280,7 +331,7 @@ static int on_record(struct replay *p, const struct journal_record *r, const voi
 		s->marked = true;
 		break;
 	case RECORD_END:
-		p->by_id[s->id] = NULL;
+		find_named(p, s->id)->session = NULL;
 		session_end(s, true);
 		break;
 	case RECORD_UNNAMED:
@@ -387,7 +438,7 @@ int engine_resume(struct engine *engine, const struct engine_resume *how, struct
 	/* What the replay counts was counted before. */
 	engine->stats = &engine->own_stats;
 	r = replay(&p, err);
-	free(p.by_id);
+	free(p.named);
 	stats->pages_missing = engine->stats->pages_missing;
 	engine->stats = stats;
 	engine->replay = NULL;

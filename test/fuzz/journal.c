@@ -146,7 +146,7 @@ static bool is_modest(const struct journal_record *r)
 		if (nr_bits > 1 << 16)
 			return false;
 	}
-	return r->id < 1 << 12 || (r->type != RECORD_SESSION && r->type != RECORD_NEXT);
+	return true;
 }
 
 /* Go through what lies there as far as it can be told. */
