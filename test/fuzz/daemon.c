@@ -25,24 +25,16 @@
 #include "criu-lazy/engine/handoff.h"
 #include "criu-lazy/engine/plan.h"
 #include "criu-lazy/engine/pool.h"
-#include "images/inventory.h"
-#include "images/mm.h"
-#include "images/pagemap.h"
-#include "images/pstree.h"
-#include "images/writer.h"
 #include "test/fuzz/daemon-task.h"
-#include "test/fuzz/image-file.h"
+#include "test/fuzz/helper-socket.h"
+#include "test/fuzz/image-tree.h"
 
 #include <string.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 
-enum { NR_IMAGES = 3, ZOMBIE = 4, MAX_STEPS = 96, SOON = 10 * NSEC_PER_MSEC };
+enum { NR_IMAGES = TREE_IMAGES, ZOMBIE = TREE_ZOMBIE, MAX_STEPS = 96, SOON = 10 * NSEC_PER_MSEC };
 
 static const int64_t patience = 15 * NSEC_PER_SEC; /* for everything a script may need */
-static struct sockaddr_un addr = {.sun_family = AF_UNIX};
-static socklen_t addr_len;
-static int listener = -1;
 static bool gives_up; /* the daemon: then it may kill and poison */
 
 struct play {
@@ -70,36 +62,11 @@ static uint8_t next_byte(struct play *p)
 
 static void write_process(int dir, uint32_t pid)
 {
-	uint64_t start = (uint64_t)(uintptr_t)arena;
 	static uint64_t words[IMAGE_PAGES * PAGE_SIZE / 8];
-	struct pages_writer *w;
-	struct vma vma = {.start = start,
-	                  .end = start + sizeof(words),
-	                  .prot = PROT_READ | PROT_WRITE,
-	                  .flags = MAP_PRIVATE | MAP_ANONYMOUS,
-	                  .status = VMA_REGULAR | VMA_ANON_PRIVATE};
-	struct mm mm = {.vmas = &vma, .nr = 1, .dumpable = -1};
 
 	for (size_t i = 0; i < sizeof(words) / 8; i++)
 		words[i] = image_word(pid - 1, (unsigned)(i / (PAGE_SIZE / 8)));
-	MUST(writer_mm(dir, pid, &mm, NULL) == 0);
-	MUST(pages_writer_open(dir, pid, pid, COUNT_BOTH, &w, NULL) == 0);
-	MUST(pages_writer_add(w, start, IMAGE_PAGES, PE_PRESENT | PE_LAZY, words, NULL) == 0);
-	MUST(pages_writer_close(w, NULL) == 0);
-}
-
-static void remove_images(void)
-{
-	static const char *const names[] = {"mm", "pagemap", "pages"};
-	char name[32];
-
-	for (int pid = 1; pid <= NR_IMAGES; pid++)
-		for (size_t i = 0; i < 3; i++) {
-			snprintf(name, sizeof(name), "%s-%d.img", names[i], pid);
-			unlinkat(fuzz_dir, name, 0);
-		}
-	unlinkat(fuzz_dir, "pstree.img", 0);
-	unlinkat(fuzz_dir, "inventory.img", 0);
+	tree_write_memory(dir, pid, (uint64_t)(uintptr_t)arena, IMAGE_PAGES, words);
 }
 
 /* Waking a process on another processor that sleeps takes longer than all of a play's work. */
@@ -114,50 +81,20 @@ static void stay_here(void)
 
 static void prepare(void)
 {
-	struct pstree_task all[NR_IMAGES + 1];
-	struct inventory inventory = {.img_version = 2, .ns_per_id = true};
-	uint32_t ids[NR_IMAGES + 1];
-	int dir = fuzz_file("pstree.img", NULL, 0), one = 1;
+	int dir = tree_begin();
 
 	stay_here();
-	atexit(remove_images); /* before the directory goes */
 	log_open(NULL, getenv("FUZZ_VERBOSE") ? LOG_DEBUG : LOG_MSG, NULL);
-	for (uint32_t i = 0; i <= NR_IMAGES; i++) {
-		ids[i] = i + 1;
-		all[i] = (struct pstree_task){.pid = ids[i],
-		                              .ppid = i ? 1 : 0,
-		                              .pgid = 1,
-		                              .sid = 1,
-		                              .nr_threads = 1,
-		                              .threads = &ids[i]};
-		if (ids[i] != ZOMBIE)
-			write_process(dir, ids[i]);
-	}
-	MUST(writer_pstree(dir, all, NR_IMAGES + 1, NULL) == 0);
-	MUST(writer_inventory(dir, &inventory, NULL) == 0);
+	for (uint32_t pid = 1; pid <= NR_IMAGES; pid++)
+		write_process(dir, pid);
 	tasks = mmap(NULL, (MAX_TASKS + 1) * sizeof(*tasks), PROT_READ | PROT_WRITE,
 	             MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	MUST(tasks != MAP_FAILED);
 	MUST(task_first(&tasks[MAX_TASKS]) > 0);
-	listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	MUST(listener >= 0 &&
-	     setsockopt(listener, SOL_SOCKET, SO_PASSCRED, &one, sizeof(one)) == 0);
-	MUST(bind(listener, (struct sockaddr *)&addr, sizeof(sa_family_t)) == 0);
-	MUST(listen(listener, 10) == 0);
-	addr_len = sizeof(addr);
-	MUST(getsockname(listener, (struct sockaddr *)&addr, &addr_len) == 0);
+	listener_open(true);
 }
 
 /* --- the daemon ------------------------------------------------------------------------------- */
-
-/* Who waits at the socket when it is closed, with what was sent, is let down by the kernel. */
-static void drain_backlog(void)
-{
-	int fd;
-
-	while ((fd = accept(listener, NULL, NULL)) >= 0)
-		close(fd);
-}
 
 /* It leaves, as cmd/worker.c does: what is open is closed. */
 static void leave(struct play *p)
@@ -254,18 +191,6 @@ static bool start(struct play *p, unsigned how)
 }
 
 /* --- the restorer ----------------------------------------------------------------------------- */
-
-static int call(void)
-{
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-	MUST(fd >= 0);
-	if (connect(fd, (struct sockaddr *)&addr, addr_len) < 0) {
-		close(fd); /* ten wait already */
-		return -1;
-	}
-	return fd;
-}
 
 /* How it ended, if it did. */
 static bool has_ended(struct task *t)
@@ -470,8 +395,7 @@ static void step(struct play *p)
 	}
 }
 
-/* --- the beginning and the end
- * ---------------------------------------------------------------------------------- */
+/* --- the beginning and the end ---------------------------------------------------------------- */
 
 /* Do this at once; the daemon is not needed for it. */
 static bool quickly(struct task *t, const struct order *o)
@@ -563,14 +487,6 @@ static void end(struct play *p)
 	}
 	if (!p->over)
 		leave(p);
-}
-
-static int lowest_free(void)
-{
-	int fd = dup(listener);
-
-	close(fd);
-	return fd;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

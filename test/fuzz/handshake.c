@@ -24,27 +24,18 @@
 #include "criu-lazy/engine/plan.h"
 #include "criu-lazy/engine/pool.h"
 #include "criu-lazy/os/uffd-abi.h"
-#include "images/inventory.h"
-#include "images/mm.h"
-#include "images/pagemap.h"
-#include "images/pstree.h"
-#include "images/writer.h"
-#include "test/fuzz/image-file.h"
+#include "test/fuzz/helper-socket.h"
+#include "test/fuzz/image-tree.h"
 #include "test/unit/send-fds.h"
 
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
-#include <sys/un.h>
 
-enum { NR_TASKS = 3, ZOMBIE = 4, NR_PAGES = 4, MAX_TURNS = 5000, MAX_STEPS = 64 };
+enum { NR_TASKS = TREE_IMAGES, NR_PAGES = 4, MAX_TURNS = 5000, MAX_STEPS = 64 };
 
 static const uint64_t base = UINT64_C(0x200000000000); /* not the sanitizer's */
 static const uint64_t spacing = UINT64_C(1) << 30;
-static struct sockaddr_un addr = {.sun_family = AF_UNIX};
-static socklen_t addr_len;
-static int listener = -1;
 
 struct helper {
 	struct plan plan;
@@ -61,86 +52,23 @@ static uint8_t *memory(size_t task)
 
 /* --- once: images of tasks 1-3 and of a zombie 4, memory, a listener ------------------------- */
 
-static void write_task(int dir, uint32_t pid)
-{
-	uint64_t start = base + (pid - 1) * spacing;
-	static uint8_t bytes[NR_PAGES * PAGE_SIZE];
-	struct pages_writer *w;
-	struct vma vma = {.start = start,
-	                  .end = start + sizeof(bytes),
-	                  .prot = PROT_READ | PROT_WRITE,
-	                  .flags = MAP_PRIVATE | MAP_ANONYMOUS,
-	                  .status = VMA_REGULAR | VMA_ANON_PRIVATE};
-	struct mm mm = {.vmas = &vma, .nr = 1, .dumpable = -1};
-
-	memset(bytes, (int)pid, sizeof(bytes));
-	MUST(writer_mm(dir, pid, &mm, NULL) == 0);
-	MUST(pages_writer_open(dir, pid, pid, COUNT_BOTH, &w, NULL) == 0);
-	MUST(pages_writer_add(w, start, NR_PAGES, PE_PRESENT | PE_LAZY, bytes, NULL) == 0);
-	MUST(pages_writer_close(w, NULL) == 0);
-}
-
-static void remove_images(void)
-{
-	static const char *const names[] = {"mm", "pagemap", "pages"};
-	char name[32];
-
-	for (int pid = 1; pid <= NR_TASKS; pid++)
-		for (size_t i = 0; i < 3; i++) {
-			snprintf(name, sizeof(name), "%s-%d.img", names[i], pid);
-			unlinkat(fuzz_dir, name, 0);
-		}
-	unlinkat(fuzz_dir, "pstree.img", 0);
-	unlinkat(fuzz_dir, "inventory.img", 0);
-}
-
 static void prepare(void)
 {
-	struct pstree_task tasks[NR_TASKS + 1];
-	struct inventory inventory = {.img_version = 2, .ns_per_id = true};
-	uint32_t ids[NR_TASKS + 1];
-	int dir = fuzz_file("pstree.img", NULL, 0);
+	static uint8_t bytes[NR_PAGES * PAGE_SIZE];
+	int dir = tree_begin();
 
-	atexit(remove_images); /* before the directory goes */
 	log_open(NULL, LOG_MSG, NULL);
-	for (uint32_t i = 0; i <= NR_TASKS; i++) {
-		ids[i] = i + 1;
-		tasks[i] = (struct pstree_task){.pid = ids[i],
-		                                .ppid = i ? 1 : 0,
-		                                .pgid = 1,
-		                                .sid = 1,
-		                                .nr_threads = 1,
-		                                .threads = &ids[i]};
-		if (ids[i] == ZOMBIE)
-			continue;
-		write_task(dir, ids[i]);
+	for (uint32_t i = 0; i < NR_TASKS; i++) {
+		memset(bytes, (int)i + 1, sizeof(bytes));
+		tree_write_memory(dir, i + 1, base + i * spacing, NR_PAGES, bytes);
 		MUST(mmap(memory(i), NR_PAGES * PAGE_SIZE, PROT_READ | PROT_WRITE,
 		          MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == memory(i));
 	}
-	MUST(writer_pstree(dir, tasks, NR_TASKS + 1, NULL) == 0);
-	MUST(writer_inventory(dir, &inventory, NULL) == 0);
-	/* Without SO_PASSCRED: the helper must not know whom to kill, for it is this process. */
-	listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	MUST(listener >= 0);
-	MUST(bind(listener, (struct sockaddr *)&addr, sizeof(sa_family_t)) == 0);
-	MUST(listen(listener, 10) == 0);
-	addr_len = sizeof(addr);
-	MUST(getsockname(listener, (struct sockaddr *)&addr, &addr_len) == 0);
+	/* Without credentials: the helper must not know whom to kill, for it is this process. */
+	listener_open(false);
 }
 
 /* --- the restorer ---------------------------------------------------------------------------- */
-
-static int call(void)
-{
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-	MUST(fd >= 0);
-	if (connect(fd, (struct sockaddr *)&addr, addr_len) < 0) {
-		close(fd); /* ten wait already */
-		return -1;
-	}
-	return fd;
-}
 
 /* The userfaultfd of task n, as a restorer registers it; another one may have its memory. */
 static int task_uffd(size_t n, bool blocking)
@@ -268,22 +196,6 @@ static void check_memory(void)
 			MUST(mem[i] == n + 1 || mem[i] == 0);
 		madvise(mem, NR_PAGES * PAGE_SIZE, MADV_DONTNEED);
 	}
-}
-
-static void drain_backlog(void)
-{
-	int fd;
-
-	while ((fd = accept(listener, NULL, NULL)) >= 0)
-		close(fd);
-}
-
-static int lowest_free(void)
-{
-	int fd = dup(listener);
-
-	close(fd);
-	return fd;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -6,23 +6,10 @@
 #ifndef TEST_FUZZ_IMAGE_FILE_H
 #define TEST_FUZZ_IMAGE_FILE_H
 
+#include "test/fuzz/must.h"
+
 #include <fcntl.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <unistd.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-/* What a reader has promised about its result does not hold. */
-#define MUST(cond)                                                                 \
-	do {                                                                       \
-		if (!(cond)) {                                                     \
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond); \
-			abort();                                                   \
-		}                                                                  \
-	} while (0)
 
 static char fuzz_path[] = "/dev/shm/criu-lazy-fuzz-XXXXXX";
 static int fuzz_dir = -1;

@@ -16,12 +16,11 @@
 #include "criu-lazy/engine/engine.h"
 #include "criu-lazy/engine/record.h"
 #include "criu-lazy/os/uffd.h"
-#include "criu-lazy/source/source.h"
+#include "test/fuzz/must.h"
+#include "test/unit/no-source.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
@@ -29,16 +28,6 @@
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define MUST(cond)                                                                 \
-	do {                                                                       \
-		if (!(cond)) {                                                     \
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond); \
-			abort();                                                   \
-		}                                                                  \
-	} while (0)
 
 enum {
 	LIMIT = 256 << 10,
@@ -48,26 +37,6 @@ enum {
 	OWNED = 200,
 	BITS_AT = 8
 };
-
-/* --- a source that nobody asks -----------------------------------------------------------------
- */
-
-static enum source_answer fetch(struct source *s, struct source_request *request,
-                                struct source_bytes *ret, struct err *err)
-{
-	(void)s;
-	(void)request;
-	(void)ret;
-	err_set(err, EIO, "nothing here");
-	return SOURCE_LOST;
-}
-
-static void close_source(struct source *s)
-{
-	(void)s;
-}
-
-static const struct source_ops ops = {.name = "fuzz", .fetch = fetch, .close = close_source};
 
 static struct source *give_source(void *cookie, uint32_t index)
 {
@@ -200,7 +169,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	const struct journal_options options = {
 		.name = "fuzz", .limit = LIMIT, .state_size = sizeof(struct engine_state)};
-	struct source source = {.ops = &ops, .nr_owners = 1};
+	struct source source = {.ops = &no_source_ops, .nr_owners = 1};
 	struct err err = {0};
 	struct journal *j;
 	uint8_t *side;

@@ -10,9 +10,8 @@
  *its pages are, they are.
  */
 #include "criu-lazy/base/page.h"
-#include "proto/lanes.h"
 #include "proto/ps.h"
-#include "test/fuzz/wire.h"
+#include "test/fuzz/wire-lanes.h"
 
 #define PLACE UINT64_C(0x7f0000001000)
 
@@ -67,46 +66,34 @@ static void answers(struct wire *wire, uint64_t asked, bool repair)
 {
 	const struct lanes_header fetch = {
 		.cmd = LANES_FETCH, .tag = TAG, .nr_pages = asked, .vaddr = PLACE, .pid = PID};
+	struct wire_lanes m;
 	const uint8_t *bytes;
 
-	while ((bytes = wire_take(wire, LANES_HEADER))) {
-		uint8_t header[LANES_HEADER];
-		struct lanes_header h;
+	while ((bytes = wire_lanes(wire, repair, &m))) {
 		struct lanes_hello hello;
-		struct err err = {0}, answer_err = {0};
-		int tail, r;
+		struct err answer_err = {0};
+		int r;
 
-		memcpy(header, bytes, LANES_HEADER);
-		lanes_decode(header, &h);
-		tail = lanes_tail(&h, &err);
-		must_be_verdict(tail, &err);
-		if (tail < 0)
-			return;
-		bytes = wire_take(wire, (size_t)tail);
-		if (!bytes)
-			return;
-		if (repair)
-			lanes_encode(&h, bytes, (size_t)tail, header);
-		if (lanes_verify(header, bytes, (size_t)tail, NULL) < 0) {
+		if (lanes_verify(m.header, bytes, m.tail, NULL) < 0) {
 			MUST(!repair);
 			return;
 		}
-		if (h.cmd == LANES_HELLO && lanes_decode_hello(bytes, &hello, NULL) == 0) {
+		if (m.h.cmd == LANES_HELLO && lanes_decode_hello(bytes, &hello, NULL) == 0) {
 			uint8_t again[LANES_HELLO_TAIL];
 
 			lanes_encode_hello(&hello, again);
 			MUST(!memcmp(bytes, again, sizeof(again)));
 		}
-		r = lanes_check_answer(&h, &fetch, &answer_err);
+		r = lanes_check_answer(&m.h, &fetch, &answer_err);
 		must_be_verdict(r, &answer_err);
 		if (r < 0)
 			continue;
-		MUST(h.tag == TAG && h.pid == PID && h.vaddr == PLACE);
-		if (h.cmd == LANES_DATA) {
-			MUST(h.nr_pages > 0 && h.nr_pages <= asked);
-			must_be_data(bytes, (size_t)tail, &h, wire);
+		MUST(m.h.tag == TAG && m.h.pid == PID && m.h.vaddr == PLACE);
+		if (m.h.cmd == LANES_DATA) {
+			MUST(m.h.nr_pages > 0 && m.h.nr_pages <= asked);
+			must_be_data(bytes, m.tail, &m.h, wire);
 		} else {
-			MUST(h.cmd == LANES_MISS && h.nr_pages > 0 && h.nr_pages < 4096);
+			MUST(m.h.cmd == LANES_MISS && m.h.nr_pages > 0 && m.h.nr_pages < 4096);
 		}
 	}
 }

@@ -8,9 +8,8 @@
  * what does not is refused in one line; nothing is read beyond a header.
  */
 #include "criu-lazy/base/page.h"
-#include "proto/lanes.h"
 #include "proto/ps.h"
-#include "test/fuzz/wire.h"
+#include "test/fuzz/wire-lanes.h"
 
 static void must_be_in(uint64_t vaddr, uint64_t nr_pages, uint64_t end)
 {
@@ -104,40 +103,26 @@ static void requests(struct wire *wire)
 /* Checksums that a fuzzer cannot guess are put right in every second input. */
 static void lanes(struct wire *wire, bool repair)
 {
+	struct wire_lanes m;
 	const uint8_t *bytes;
 
-	while ((bytes = wire_take(wire, LANES_HEADER))) {
-		uint8_t header[LANES_HEADER];
-		struct lanes_header h;
+	while ((bytes = wire_lanes(wire, repair, &m))) {
 		struct lanes_hello hello;
-		struct err err = {0}, check_err = {0}, hello_err = {0};
-		int tail, r;
+		struct err check_err = {0}, hello_err = {0};
+		int r = lanes_verify(m.header, bytes, m.tail, &check_err);
 
-		memcpy(header, bytes, LANES_HEADER);
-		lanes_decode(header, &h);
-		tail = lanes_tail(&h, &err);
-		must_be_verdict(tail, &err);
-		if (tail < 0)
-			return;
-		MUST(tail <= LANES_MAX_TAIL);
-		bytes = wire_take(wire, (size_t)tail);
-		if (!bytes)
-			return;
-		if (repair)
-			lanes_encode(&h, bytes, (size_t)tail, header);
-		r = lanes_verify(header, bytes, (size_t)tail, &check_err);
 		must_be_verdict(r, &check_err);
 		MUST(r == 0 || !repair);
 		if (r < 0)
 			return;
-		if (h.cmd == LANES_HELLO) {
+		if (m.h.cmd == LANES_HELLO) {
 			r = lanes_decode_hello(bytes, &hello, &hello_err);
 			must_be_verdict(r, &hello_err);
 			MUST(r < 0 || (hello.version == 1 && hello.kind <= 1));
-		} else if (lanes_check_fetch(&h, NULL) == 0) {
-			MUST(h.cmd == LANES_FETCH && h.nr_pages <= LANES_MAX_PAGES);
-			MUST(h.pid > 0 && h.pid < 4194304);
-			must_be_in(h.vaddr, h.nr_pages, USER_ADDRESS_END);
+		} else if (lanes_check_fetch(&m.h, NULL) == 0) {
+			MUST(m.h.cmd == LANES_FETCH && m.h.nr_pages <= LANES_MAX_PAGES);
+			MUST(m.h.pid > 0 && m.h.pid < 4194304);
+			must_be_in(m.h.vaddr, m.h.nr_pages, USER_ADDRESS_END);
 		}
 	}
 }

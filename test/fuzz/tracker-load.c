@@ -13,21 +13,10 @@
 #include "criu-lazy/track/newborn.h"
 #include "criu-lazy/track/save.h"
 #include "criu-lazy/track/tracker.h"
+#include "test/fuzz/must.h"
 
 #include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define MUST(cond)                                                                 \
-	do {                                                                       \
-		if (!(cond)) {                                                     \
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond); \
-			abort();                                                   \
-		}                                                                  \
-	} while (0)
 
 enum { EVENT = 4, NR_BITS = 8, PAGES_MAX = 1 << 20 };
 

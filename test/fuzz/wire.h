@@ -7,24 +7,10 @@
 #define TEST_FUZZ_WIRE_H
 
 #include "criu-lazy/base/err.h"
+#include "test/fuzz/must.h"
 
 #include <errno.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-/* What a decoder or a gate has promised does not hold. */
-#define MUST(cond)                                                                 \
-	do {                                                                       \
-		if (!(cond)) {                                                     \
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond); \
-			abort();                                                   \
-		}                                                                  \
-	} while (0)
 
 struct wire {
 	const uint8_t *data;

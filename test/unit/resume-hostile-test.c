@@ -10,9 +10,9 @@
 #include "criu-lazy/engine/engine.h"
 #include "criu-lazy/engine/journal.h"
 #include "criu-lazy/engine/record.h"
-#include "criu-lazy/source/source.h"
 #include "criu-lazy/track/save.h"
 #include "criu-lazy/track/tracker.h"
+#include "test/unit/no-source.h"
 #include "test/unit/uffd-world.h"
 
 #include <stdlib.h>
@@ -28,25 +28,6 @@ enum {
 };
 
 #define START UINT64_C(0x7f0000000000)
-
-/* --- a source that nobody asks ---------------------------------------------------------------- */
-
-static enum source_answer fetch(struct source *s, struct source_request *request,
-                                struct source_bytes *ret, struct err *err)
-{
-	(void)s;
-	(void)request;
-	(void)ret;
-	err_set(err, EIO, "nothing here");
-	return SOURCE_LOST;
-}
-
-static void close_source(struct source *s)
-{
-	(void)s;
-}
-
-static const struct source_ops ops = {.name = "none", .fetch = fetch, .close = close_source};
 
 static struct source *give_source(void *cookie, uint32_t index)
 {
@@ -106,7 +87,7 @@ static int resume(struct journal *j, size_t *ret_nr, uint64_t *ret_missing, stru
 {
 	const struct engine_options options = {
 		.background = BACKGROUND_OFF, .low_latency = LOW_LATENCY_OFF, .journal = j};
-	struct source source = {.ops = &ops, .nr_owners = 1};
+	struct source source = {.ops = &no_source_ops, .nr_owners = 1};
 	uint8_t taken[PROCESSES] = {0};
 	const struct engine_resume how = {give_source, &source, taken, PROCESSES};
 	struct engine_stats stats;
