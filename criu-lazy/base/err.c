@@ -6,6 +6,14 @@
 #include <stdio.h>
 #include <string.h>
 
+/* What is quoted (a file's bytes, a name, an option) may hold anything: it is shown as '?'. */
+static void keep_one_line(struct err *err)
+{
+	for (char *c = err->text; *c; c++)
+		if ((unsigned char)*c < ' ' || *c == 0x7f)
+			*c = '?';
+}
+
 int err_set(struct err *err, int code, const char *fmt, ...)
 {
 	va_list ap;
@@ -20,6 +28,7 @@ int err_set(struct err *err, int code, const char *fmt, ...)
 	used = strlen(err->text);
 	if (code != EPROTO && code != EINVAL)
 		snprintf(err->text + used, sizeof(err->text) - used, ": %s", strerror(code));
+	keep_one_line(err);
 	return -code;
 }
 
@@ -37,5 +46,6 @@ int err_wrap(struct err *err, const char *fmt, ...)
 	va_end(ap);
 	used = strlen(err->text);
 	snprintf(err->text + used, sizeof(err->text) - used, ": %s", told);
+	keep_one_line(err);
 	return err->code ? -err->code : -EIO;
 }

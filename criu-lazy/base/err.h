@@ -24,7 +24,7 @@ enum { ERR_TEXT_SIZE = 512 };
 /* Zero-initialise (struct err err = {0}); needs no release. */
 struct err {
 	int code; /* positive errno, 0: no error */
-	char text[ERR_TEXT_SIZE]; /* one line, without a newline; cut, never overrun */
+	char text[ERR_TEXT_SIZE]; /* one line, no control characters; cut, never overrun */
 };
 
 /*

@@ -45,6 +45,18 @@ static void test_wrap(void **state)
 	assert_int_equal(err_wrap(&err, "nothing was set"), -EIO);
 }
 
+/* Whatever is quoted in it. */
+static void test_one_line(void **state)
+{
+	struct err err = {0};
+
+	(void)state;
+	err_set(&err, EINVAL, "filter \"%s\"", "a\nb\r\033[2Jc\x7f\td\xc3\xa9");
+	assert_string_equal(err.text, "filter \"a?b??[2Jc??d\xc3\xa9\"");
+	err_wrap(&err, "%s", "x\ny");
+	assert_string_equal(err.text, "x?y: filter \"a?b??[2Jc??d\xc3\xa9\"");
+}
+
 static void test_null(void **state)
 {
 	(void)state;
@@ -87,9 +99,8 @@ static void test_long(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_set),
-		cmocka_unit_test(test_wrap),
-		cmocka_unit_test(test_null),
+		cmocka_unit_test(test_set),      cmocka_unit_test(test_wrap),
+		cmocka_unit_test(test_one_line), cmocka_unit_test(test_null),
 		cmocka_unit_test(test_long),
 	};
 
