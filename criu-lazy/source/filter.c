@@ -214,7 +214,7 @@ static bool parse(const char *text, struct filter *f)
 	const char *value = strchr(text, '=');
 	char *rest;
 
-	if (!value || strchr(" +-", value[1])) /* what strtoull would take as well; or nothing */
+	if (!value || !isxdigit((unsigned char)value[1])) /* strtoull() takes blanks and signs */
 		return false;
 	if (!strncmp(text, "delay=", 6)) {
 		f->source.ops = &delay_ops;

@@ -11,6 +11,7 @@
 #include "test/unit/images-dir.h"
 #include "test/unit/patience.h"
 
+#include <ctype.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -604,6 +605,8 @@ static void test_bad_filters(void **state)
 		"short=",
 		"short=1x",
 		"short=-1",
+		"short=\t1",
+		"delay=\n-1",
 		"lose=1000",
 		"lose=1000-",
 		"lose=2000-1000",
@@ -613,6 +616,7 @@ static void test_bad_filters(void **state)
 		"lose=0-1000 x",
 		"delay= 5 ms",
 		"lose=-1",
+		"crash=\r1000",
 		"delay=18446744073709551615",
 	};
 
@@ -622,6 +626,8 @@ static void test_bad_filters(void **state)
 		char said[64];
 
 		snprintf(said, sizeof(said), "filter \"%s\": ", bad[i]);
+		for (char *c = said; *c; c++)
+			*c = iscntrl((unsigned char)*c) ? '?' : *c;
 		if (source_filter(bad[i], image, &err))
 			print_error("accepted: %s\n", bad[i]);
 		assert_failed(-err.code, EINVAL, &err,
