@@ -3,6 +3,8 @@
 #ifndef TEST_FUZZ_MUST_H
 #define TEST_FUZZ_MUST_H
 
+#include "criu-lazy/base/err.h"
+
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -17,5 +19,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 			abort();                                                   \
 		}                                                                  \
 	} while (0)
+
+/* A story is one line of text, whatever is quoted in it. */
+static inline void must_be_line(const struct err *err)
+{
+	MUST(err->code > 0 && err->text[0]);
+	for (const char *c = err->text; *c; c++)
+		MUST((unsigned char)*c >= 32 && *c != 0x7f);
+}
 
 #endif
