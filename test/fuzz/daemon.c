@@ -497,7 +497,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (listener < 0)
 		prepare();
-	before = lowest_free();
+	before = lowest_free(listener);
 	p.until = clock_now() + patience;
 	gives_up = false;
 	begin(&p);
@@ -514,6 +514,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (unsigned i = 0; i < MAX_STEPS && p.left; i++)
 		step(&p);
 	end(&p);
-	MUST(lowest_free() == before);
+	MUST(lowest_free(listener) == before);
 	return 0;
 }

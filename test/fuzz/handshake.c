@@ -208,7 +208,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (listener < 0)
 		prepare();
-	before = lowest_free();
+	before = lowest_free(listener);
 	h.sock = (struct unixsock){.fd = listener, .lock_fd = -1, .path = "fuzz"};
 	if (plan_read(fuzz_dir, &plain, &h.plan, &err) < 0 ||
 	    pool_new(&options, 1, NULL, NULL, &h.pool, &err) < 0 ||
@@ -223,7 +223,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	handoff_free(h.handoff);
 	plan_release(&h.plan);
 	drain_backlog();
-	MUST(lowest_free() == before);
+	MUST(lowest_free(listener) == before);
 	check_memory();
 	return 0;
 }

@@ -49,13 +49,4 @@ static inline void drain_backlog(void)
 		close(fd);
 }
 
-/* The same before and after: no descriptor was left open. */
-static inline int lowest_free(void)
-{
-	int fd = dup(listener);
-
-	close(fd);
-	return fd;
-}
-
 #endif

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -26,6 +27,15 @@ static inline void must_be_line(const struct err *err)
 	MUST(err->code > 0 && err->text[0]);
 	for (const char *c = err->text; *c; c++)
 		MUST((unsigned char)*c >= 32 && *c != 0x7f);
+}
+
+/* From a descriptor that is open: the same before and after, where none was left open. */
+static inline int lowest_free(int any)
+{
+	int fd = dup(any);
+
+	close(fd);
+	return fd;
 }
 
 #endif
