@@ -98,11 +98,7 @@ def restore(t, *args, processes=TWO, nr=16, helper=None):
         adopt_orphans()
         t.images(*processes)
         helper = t.helper(*args)
-    sock = t.connect()
-    tasks = [t.task(sock, p.pid, nr) for p in processes]
-    sock.sendall(peer.FINISHED)
-    sock.close()
-    return helper, tasks
+    return helper, t.hand_over(*(p.pid for p in processes), nr=nr, hang_up=True)
 
 
 def half(t, tasks):
@@ -129,10 +125,7 @@ def guardian_before(t):
             strike(t, helper, sig)
             t.check(os.path.exists(t.socket), "the socket is gone")
         t.check(helper.read_status() == b"", "more was said than ready")
-        sock = t.connect()
-        task = t.task(sock)
-        sock.sendall(peer.FINISHED)
-        sock.close()
+        (task,) = t.hand_over(hang_up=True)
         all_right(t, task)
         ends_well(t, helper, 3)
 
@@ -156,10 +149,7 @@ def guardian_before_ready(t):
         t.check(helper.read_status() == b"\0", "not ready")
         t.check(helper.read_status() == b"", "ready was said twice")
         t.until(lambda old=old: old not in t.members(), "the worker does not die")
-        sock = t.connect()
-        task = t.task(sock)
-        sock.sendall(peer.FINISHED)
-        sock.close()
+        (task,) = t.hand_over(hang_up=True)
         all_right(t, task)
         ends_well(t, helper, 1)
 
@@ -302,10 +292,7 @@ def guardian_pidfile(t):
         old = worker(t, guardian)
         os.kill(old, signal.SIGKILL)
         t.until(lambda old=old: old not in t.members(), "the worker does not die")
-        sock = t.connect()
-        task = t.task(sock)
-        sock.sendall(peer.FINISHED)
-        sock.close()
+        (task,) = t.hand_over(hang_up=True)
         t.check(task.touch(3), "a page is wrong")
         t.check(guardian in t.members() and worker(t, guardian) != old, "not the guardian")
         os.kill(guardian, signal.SIGTERM)
@@ -737,10 +724,7 @@ def guardian_page_server(t):
             helper = t.helper(*OFF, "--page-server", "--address", "127.0.0.1", "--port",
                               str(s.port), "--protocol", protocol)
             strike(t, helper, sig)
-            sock = t.connect()
-            tasks = [t.task(sock, p.pid) for p in TWO]
-            sock.sendall(peer.FINISHED)
-            sock.close()
+            tasks = t.hand_over(1000, 1001, hang_up=True)
             half(t, tasks)
             for task in tasks:
                 task.start_touching(5)

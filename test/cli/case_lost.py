@@ -16,11 +16,7 @@ def restore(t, *args, processes=(Process(1000),), nr=16):
     """A helper, and a task for each of the processes, all of them let go."""
     t.images(*processes)
     helper = t.helper(*args)
-    sock = t.connect()
-    tasks = [t.task(sock, p.pid, nr) for p in processes]
-    sock.sendall(peer.FINISHED)
-    sock.close()
-    return helper, tasks
+    return helper, t.hand_over(*(p.pid for p in processes), nr=nr, hang_up=True)
 
 
 @case

@@ -13,6 +13,7 @@ import peer
 from harness import Failed, case
 from images import BASE, Process, content
 from page_peer import Server
+from words import process, says
 
 NOBODY = 65534
 EPERM, EACCES = 1, 13
@@ -113,20 +114,20 @@ def security_other_user_waits(t):
     open_folders(t)
     os.chmod(t.socket, 0o666)
     ours, theirs = os.pipe()
-    child = os.fork()
-    if child == 0:
+
+    def wait_there():
         os.setresuid(NOBODY, NOBODY, NOBODY)
         sock = [socket.socket(socket.AF_UNIX) for _ in range(5)]
         for s in sock:
             s.connect(t.socket)
         os.write(theirs, b"x")
         signal.pause()
-    os.read(ours, 1)
-    try:
+
+    with process(wait_there):
+        os.close(theirs)
+        t.check(os.read(ours, 1) == b"x", "the other user did not connect")
         t.whole_restore(helper)
-    finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+    os.close(ours)
 
 
 @case
@@ -206,9 +207,7 @@ def security_log_has_no_memory(t):
     with open(pages, "wb") as f:
         f.write((secret * (size // len(secret) + 1))[:size])
     helper = t.helper("-o", t.path("log"), "-v4")
-    sock = t.connect()
-    task = t.task(sock)
-    sock.sendall(peer.FINISHED)
+    (task,) = t.hand_over()
     t.check(task.touch(0) is False, "it is not the secret that was restored")
     helper.ends(0)
     with open(t.path("log"), "rb") as f:
@@ -301,35 +300,10 @@ def security_hidden_from_itself(t):
 # --- what a restorer sends ------------------------------------------------------------------------
 
 
-def hostile(t, *words, like, processes=()):
-    """A process says this and stays; one error line, status 1, and soon."""
-    t.images(*processes)
-    helper = t.helper()
-    sock = t.connect()
-    child = os.fork()
-    if child == 0:
-        for word in words:
-            word = word() if callable(word) else word
-            try:
-                if isinstance(word, tuple):
-                    socket.send_fds(sock, [word[0]], word[1])
-                else:
-                    sock.sendall(word)
-            except OSError:
-                break
-        signal.pause()
-    sock.close()
-    try:
-        helper.ends(1, like)
-    finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-
-
 @case
 def security_descriptors_by_hundreds(t):
     "thousands of descriptors, 253 in each message: refused at the first"
-    hostile(t, *((b"\0", [0] * FDS_AT_ONCE),) * 20, like=r"\d+ descriptors at once")
+    says(t, r"\d+ descriptors at once", *((b"\0", [0] * FDS_AT_ONCE),) * 20)
 
 
 @case
@@ -358,37 +332,27 @@ def security_dead_before_it_is_read(t):
     helper.ends(0)
 
 
-def send_odd(t, make, **more):
-    """A process whose userfaultfd is made like that, beside a good one: the good one's helper."""
+def good_one_is_served(t, make):
+    """A process whose userfaultfd is made like that, beside a good one."""
     t.images(Process(1000), Process(1001, ppid=1000))
-    helper = t.helper(*more.get("options", ()))
+    helper = t.helper("-v3")
     sock = t.connect()
     good = t.task(sock)
-    child = os.fork()
-    if child == 0:
+
+    def odd():
         fd = make()
         peer.send_task(sock, 1001, fd)
         os.close(fd)
-        signal.alarm(30)
-        signal.pause()
-        os._exit(0)
-    t.until(lambda: helper.log().count("received its userfaultfd") == 2, "it was not received")
-    sock.sendall(peer.FINISHED)
-    return helper, good, child
 
-
-def good_one_is_served(t, make):
-    helper, good, child = send_odd(t, make, options=("-v3",))
-    try:
+    with process(odd):
+        t.until(lambda: helper.log().count("received its userfaultfd") == 2, "it was not received")
+        sock.sendall(peer.FINISHED)
         t.check(good.all_right(), "a page of the good process is wrong")
         ticks = cpu_ticks(helper.p.pid) if helper.alive() else 0
         time.sleep(0.5)
         if helper.alive():
             used = cpu_ticks(helper.p.pid) - ticks
             t.check(used < 40, f"it is busy: {used} ticks in half a second")
-    finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
     try:
         helper.p.wait(10)
     except Exception:
@@ -405,9 +369,8 @@ def cpu_ticks(pid):
 @case
 def security_uffd_without_api(t):
     "a userfaultfd that was never set up is refused: nothing could be done with it, or be told by it"
-    hostile(t, peer.word(1000),
-            lambda: (b"\0", [peer.libc.syscall(peer.SYS_USERFAULTFD, os.O_CLOEXEC | os.O_NONBLOCK)]),
-            like="process 1000: .*no userfaultfd")
+    says(t, "process 1000: .*no userfaultfd", peer.word(1000),
+         lambda: (b"\0", [peer.libc.syscall(peer.SYS_USERFAULTFD, os.O_CLOEXEC | os.O_NONBLOCK)]))
 
 
 @case
@@ -461,9 +424,9 @@ def security_blocking_uffd(t):
 def security_endless_zombies(t):
     "zombies without end, and one zombie again and again: refused at the first too many"
     zombies = [Process(1000)] + [Process(1001 + n, zombie=True, ppid=1000) for n in range(3)]
-    hostile(t, *(peer.word(-1001),) * 100, like="zombie 1001 .*twice", processes=zombies)
-    hostile(t, *(peer.word(-n) for n in range(2000, 3000)), like="zombie 2000 is not in",
-            processes=zombies)
+    says(t, "zombie 1001 .*twice", *(peer.word(-1001),) * 100, processes=zombies)
+    says(t, "zombie 2000 is not in", *(peer.word(-n) for n in range(2000, 3000)),
+         processes=zombies)
 
 
 # --- what a restorer does not do ------------------------------------------------------------------
@@ -489,9 +452,7 @@ def security_open_for_ever(t):
     "after \"finished\" a connection that stays open keeps nobody from ending"
     t.images()
     helper = t.helper()
-    sock = t.connect()
-    task = t.task(sock)
-    sock.sendall(peer.FINISHED)
+    (task,) = t.hand_over()
     t.check(task.all_right(), "a page is wrong")
     helper.ends(0)
 
@@ -503,20 +464,17 @@ def security_event_storm(t):
     helper = t.helper("--background", "off")
     sock = t.connect()
     good = t.task(sock)
-    child = os.fork()
-    if child == 0:
-        signal.alarm(30)
+
+    def storm():
         peer.send_task(sock, 1001, peer.missing_memory(16))
         while True:
             peer.libc.madvise(peer.ctypes.c_void_p(peer.BASE), peer.ctypes.c_size_t(peer.PAGE),
                               peer.MADV_DONTNEED)
-    try:
+
+    with process(storm):
         time.sleep(0.2)
         sock.sendall(peer.FINISHED)
         t.check(good.all_right(), "a page is wrong")
-    finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
     helper.ends(0)
 
 
@@ -525,9 +483,7 @@ def security_fork_storm(t):
     "a program that forks while it is lazy, 300 times: each is served, the helper ends"
     t.images()
     helper = t.helper("--background", "off")
-    sock = t.connect()
-    task = t.task(sock)
-    sock.sendall(peer.FINISHED)
+    (task,) = t.hand_over()
     for _ in range(300):
         t.check(task.touch(peer.FORK) is True, "fork")
     t.check(task.all_right(), "a page is wrong")

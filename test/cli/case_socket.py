@@ -9,6 +9,7 @@ import socket
 import peer
 from harness import case
 from images import Process
+from words import says
 
 
 # --- the file ---------------------------------------------------------------------------------
@@ -144,38 +145,6 @@ def slow_words(t):
         select.select([], [], [], 0.02)
     t.check(task.all_right(), "a page is wrong")
     helper.ends(0)
-
-
-def say(sock, words):
-    for said in words:
-        try:
-            if isinstance(said, tuple):
-                socket.send_fds(sock, [said[0]], said[1])
-            else:
-                sock.sendall(said)
-        except (BrokenPipeError, ConnectionResetError):
-            return  # it has hung up already: what it says about that is what counts
-
-
-def says(t, like, *words, processes=()):
-    """A peer says these words (bytes, or (bytes, descriptors)); the helper must end like that.
-
-    The peer is a process of its own: who has sent a userfaultfd is killed when the restore fails.
-    """
-    t.images(*processes)
-    helper = t.helper()
-    sock = t.connect()
-    child = os.fork()
-    if child == 0:
-        say(sock, words)
-        signal.pause()
-    sock.close()
-    try:
-        helper.ends(1, like)
-    finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-    t.check(not os.path.exists(t.socket), "the socket is left behind")
 
 
 @case
