@@ -10,9 +10,8 @@
 #ifndef CRIU_LAZY_TEST_UNIT_TRACKER_LIVES_H
 #define CRIU_LAZY_TEST_UNIT_TRACKER_LIVES_H
 
-#include "criu-lazy/base/err.h"
 #include "criu-lazy/track/newborn.h"
-#include "criu-lazy/track/save.h"
+#include "test/unit/tracker-saved.h"
 #include "test/unit/tracker-world.h"
 
 #include <inttypes.h>
@@ -59,45 +58,6 @@ static void show(const struct story *s)
 }
 
 /* --- saving and loading ----------------------------------------------------------------------- */
-
-static uint64_t *save(const struct tracker *t, size_t *ret_size)
-{
-	size_t size = tracker_save_size(t);
-	uint64_t *bytes = malloc(size);
-
-	assert_non_null(bytes);
-	assert_int_equal(size % 8, 0);
-	tracker_save(t, bytes);
-	*ret_size = size;
-	return bytes;
-}
-
-static struct tracker *load(const void *bytes, size_t size)
-{
-	struct tracker *t = NULL;
-	struct err err = {0};
-
-	if (tracker_load(bytes, size, &t, &err) < 0) {
-		print_error("%s\n", err.text);
-		fail();
-	}
-	return t;
-}
-
-/* And what was loaded saves the same bytes. */
-static struct tracker *copy_of(const struct tracker *t)
-{
-	size_t size, again_size;
-	uint64_t *bytes = save(t, &size), *again;
-	struct tracker *copy = load(bytes, size);
-
-	again = save(copy, &again_size);
-	assert_int_equal(size, again_size);
-	assert_memory_equal(bytes, again, size);
-	free(bytes);
-	free(again);
-	return copy;
-}
 
 static struct tracker *recalled(const struct tracker *t, uint64_t *marks)
 {

@@ -22,6 +22,8 @@
 
 #include <cmocka.h>
 
+#include "test/unit/tracker-saved.h"
+
 #define RUN_BASE UINT64_C(0x7f0000000000)
 #define IMG_BASE UINT64_C(0x10000000)
 
@@ -84,45 +86,6 @@ static struct tracker *any_tracker(void)
 		any_event(t);
 	}
 	return t;
-}
-
-static uint64_t *save(const struct tracker *t, size_t *ret_size)
-{
-	size_t size = tracker_save_size(t);
-	uint64_t *bytes = malloc(size);
-
-	assert_non_null(bytes);
-	assert_int_equal(size % 8, 0);
-	tracker_save(t, bytes);
-	*ret_size = size;
-	return bytes;
-}
-
-static struct tracker *load(const void *bytes, size_t size)
-{
-	struct tracker *t = NULL;
-	struct err err = {0};
-
-	if (tracker_load(bytes, size, &t, &err) < 0) {
-		print_error("%s\n", err.text);
-		fail();
-	}
-	return t;
-}
-
-/* And what was loaded saves the same bytes. */
-static struct tracker *copy_of(const struct tracker *t)
-{
-	size_t size, again_size;
-	uint64_t *bytes = save(t, &size), *again;
-	struct tracker *copy = load(bytes, size);
-
-	again = save(copy, &again_size);
-	assert_int_equal(size, again_size);
-	assert_memory_equal(bytes, again, size);
-	free(bytes);
-	free(again);
-	return copy;
 }
 
 static enum newborn_answer wild_answer(void *cookie, uint64_t addr, uint64_t len)
