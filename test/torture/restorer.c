@@ -10,10 +10,6 @@
  *	  `- the restorer (a subreaper, too)
  *	       `- tasks 1000, 1001, ... and the children that they fork
  *
- * Like CRIU's, this restorer lets its tasks go only when the last word of the protocol was sent; if
- * it cannot be sent, it kills them.  What a task reads is compared with what the image had there
- * (content(); test/torture/run writes the same), whatever happened to the address space meanwhile.
- *
  * A participant's fate:
  *	unborn	it never came to be, or was not let go by the restorer: no page of it was used
  *	right	everything it read was right, and it ended
@@ -23,53 +19,26 @@
  *	stuck	it still waited when the time was over
  *	died	in another way
  */
-#include "criu-lazy/os/uffd-abi.h"
+#include "test/torture/restorer.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { PAGE = 4096, WORDS = PAGE / 8, MAX_PAGES = 4096, MAX_FATES = 512, FIRST_PID = 1000 };
+struct shared *shared;
 
-static const uint64_t BASE = UINT64_C(0x100000000000), ELSEWHERE = UINT64_C(0x110000000000);
-
-enum state { UNBORN, LIVES, RIGHT, WRONG, ZERO, KILLED, BUS, STUCK, DIED };
-
-struct fate {
-	_Atomic int state;
-	_Atomic int pid;
-	_Atomic int page; /* that was wrong */
-};
-
-static struct shared {
-	_Atomic int nr;
-	_Atomic int finished; /* the last word was sent */
-	struct fate fates[MAX_FATES];
-} * shared;
-
-static struct {
-	int tasks, pages, forks, linger_us, limit_ms, nofile;
-	const char *task_cgroup, *helper_cgroup;
-	rlim_t address_space, data;
-} options = {.tasks = 3, .pages = 24, .forks = 1, .linger_us = 3000, .limit_ms = 10000};
+struct restorer_options options = {
+	.tasks = 3, .pages = 24, .forks = 1, .linger_us = 3000, .limit_ms = 10000};
 
 static int64_t started;
 
@@ -81,20 +50,20 @@ static int64_t now_ms(void)
 	return ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
-static int ms_left(void)
+int ms_left(void)
 {
 	int64_t left = started + options.limit_ms - now_ms();
 
 	return left > 0 ? (int)left : 0;
 }
 
-static void die(const char *what)
+void die(const char *what)
 {
 	fprintf(stderr, "restorer: %s: %m\n", what);
 	_exit(70);
 }
 
-static void enter_cgroup(const char *path)
+void enter_cgroup(const char *path)
 {
 	int fd = path ? open(path, O_WRONLY | O_CLOEXEC) : -1;
 
@@ -103,287 +72,11 @@ static void enter_cgroup(const char *path)
 	close(fd);
 }
 
-/* --- a task ---------------------------------------------------------------------------------- */
-
-static uint64_t content(int pid, int page, int word)
+bool signal_children(int but, int number)
 {
-	uint64_t id = (uint64_t)pid << 40 | (uint64_t)page << 12 | (uint64_t)word;
-
-	return (id * UINT64_C(0x9E3779B97F4A7C15)) | 1;
-}
-
-enum kind { HAS_CONTENT, HAS_ZEROS, HAS_NOTHING };
-
-struct task {
-	int pid; /* in the image */
-	struct fate *fate;
-	uint8_t *at[MAX_PAGES];
-	enum kind kind[MAX_PAGES];
-};
-
-static struct fate *new_fate(void)
-{
-	int i = atomic_fetch_add(&shared->nr, 1);
-
-	return i < MAX_FATES ? &shared->fates[i] : NULL;
-}
-
-static void look_at(const struct task *t, int page)
-{
-	const volatile uint64_t *word = (const volatile uint64_t *)t->at[page];
-	int i;
-
-	if (t->kind[page] == HAS_NOTHING)
-		return;
-	for (i = 0; i < WORDS; i++) {
-		uint64_t want = t->kind[page] == HAS_ZEROS ? 0 : content(t->pid, page, i);
-		uint64_t got = word[i];
-
-		if (got == want)
-			continue;
-		t->fate->page = page;
-		t->fate->state = got ? WRONG : ZERO;
-		_exit(0);
-	}
-}
-
-static void look_at_all(const struct task *t)
-{
-	int i;
-
-	for (i = 0; i < options.pages; i++)
-		look_at(t, i);
-}
-
-static void *from_behind(void *arg)
-{
-	const struct task *t = arg;
-	int i;
-
-	for (i = options.pages - 1; i >= options.pages / 2; i--)
-		look_at(t, i);
-	return NULL;
-}
-
-/*
- * A child that looks at everything; its end is seen by its parent, or by the restorer.  It lingers,
- * since the end of a process whose pid the helper was not told is noticed once a second only.
- */
-static int fork_child(struct task *t)
-{
-	struct fate *fate = new_fate();
-	int pid;
-
-	if (!fate)
-		return -1;
-	pid = fork();
-	if (pid == 0) {
-		t->fate = fate;
-		fate->pid = getpid();
-		fate->state = LIVES;
-		look_at_all(t);
-		usleep((useconds_t)options.linger_us);
-		fate->state = RIGHT;
-		_exit(0);
-	}
-	return pid;
-}
-
-static void set_end(struct fate *fate, int status)
-{
-	if (fate->state != LIVES)
-		return;
-	fate->state = !WIFSIGNALED(status)          ? DIED
-	              : WTERMSIG(status) == SIGKILL ? KILLED
-	              : WTERMSIG(status) == SIGBUS  ? BUS
-	                                            : DIED;
-}
-
-static struct fate *fate_of(int pid)
-{
-	int i;
-
-	for (i = 0; i < MAX_FATES; i++)
-		if (shared->fates[i].pid == pid)
-			return &shared->fates[i];
-	return NULL;
-}
-
-static void reap_children(void)
-{
-	struct fate *fate;
-	int pid, status;
-
-	while ((pid = waitpid(-1, &status, 0)) > 0)
-		if ((fate = fate_of(pid)))
-			set_end(fate, status);
-}
-
-static void run_forker(struct task *t)
-{
-	pthread_t thread;
-	int i;
-
-	if (pthread_create(&thread, NULL, from_behind, t))
-		die("pthread_create");
-	look_at(t, 2);
-	for (i = 0; i < options.forks; i++)
-		fork_child(t);
-	look_at(t, 1);
-	t->kind[3] = HAS_NOTHING;
-	munmap(t->at[3], PAGE);
-	fork_child(t);
-	look_at_all(t);
-	pthread_join(thread, NULL);
-	reap_children();
-}
-
-static void run_changer(struct task *t)
-{
-	int i;
-
-	t->kind[2] = t->kind[3] = HAS_NOTHING;
-	munmap(t->at[2], 2 * PAGE);
-	t->kind[5] = HAS_ZEROS;
-	madvise(t->at[5], PAGE, MADV_DONTNEED);
-	look_at(t, 5);
-	if (mremap(t->at[8], 4 * PAGE, 4 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
-	           (void *)ELSEWHERE) != (void *)ELSEWHERE)
-		die("mremap");
-	for (i = 0; i < 4; i++)
-		t->at[8 + i] = (uint8_t *)ELSEWHERE + i * PAGE;
-	look_at(t, 9);
-	fork_child(t);
-	look_at_all(t);
-	reap_children();
-}
-
-/* Mostly the background's. */
-static void run_sleeper(struct task *t)
-{
-	usleep(4000);
-	look_at_all(t);
-	memset(t->at[0], 0, PAGE);
-	t->kind[0] = HAS_ZEROS;
-	usleep(1000);
-	look_at_all(t);
-}
-
-static int register_memory(struct task *t)
-{
-	struct uffdio_api api = {.api = UFFD_API,
-	                         .features = UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_REMAP |
-	                                     UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP};
-	size_t len = (size_t)options.pages * PAGE;
-	struct uffdio_register reg = {.range = {BASE, len}, .mode = UFFDIO_REGISTER_MODE_MISSING};
-	uint8_t *mem = mmap((void *)BASE, len, PROT_READ | PROT_WRITE,
-	                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK), i;
-
-	if (mem != (void *)BASE || fd < 0 || ioctl(fd, UFFDIO_API, &api) < 0 ||
-	    ioctl(fd, UFFDIO_REGISTER, &reg) < 0)
-		die("userfaultfd");
-	for (i = 0; i < options.pages; i++)
-		t->at[i] = mem + (size_t)i * PAGE;
-	return fd;
-}
-
-static bool send_uffd(int sock, int fd)
-{
-	union {
-		char bytes[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control = {0};
-	char zero = 0;
-	struct iovec iov = {.iov_base = &zero, .iov_len = 1};
-	struct msghdr msg = {.msg_iov = &iov,
-	                     .msg_iovlen = 1,
-	                     .msg_control = control.bytes,
-	                     .msg_controllen = sizeof(control.bytes)};
-
-	control.align.cmsg_level = SOL_SOCKET;
-	control.align.cmsg_type = SCM_RIGHTS;
-	control.align.cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(&control.align), &fd, sizeof(fd));
-	return sendmsg(sock, &msg, MSG_NOSIGNAL) == 1;
-}
-
-static void live(int index, struct fate *fate, int sock, int ready, int go)
-{
-	static struct task task;
-	uint32_t pid = (uint32_t)(FIRST_PID + index);
-	char c = 'r';
-	int fd;
-
-	enter_cgroup(options.task_cgroup);
-	task.pid = (int)pid;
-	task.fate = fate;
-	fd = register_memory(&task);
-	if (send(sock, &pid, sizeof(pid), MSG_NOSIGNAL) != sizeof(pid) || !send_uffd(sock, fd))
-		_exit(1);
-	close(fd);
-	close(sock);
-	if (write(ready, &c, 1) != 1)
-		_exit(1);
-	close(ready);
-	if (read(go, &c, 1) != 1)
-		_exit(1);
-	close(go);
-	fate->state = LIVES;
-	if (index % 3 == 0)
-		run_forker(&task);
-	else if (index % 3 == 1)
-		run_changer(&task);
-	else
-		run_sleeper(&task);
-	fate->state = RIGHT;
-	_exit(0);
-}
-
-/* --- the restorer ---------------------------------------------------------------------------- */
-
-static int connect_to(const char *path)
-{
-	struct timeval patience = {.tv_sec = options.limit_ms / 1000};
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", path);
-	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0) {
-		close(fd);
-		return -1;
-	}
-	return fd;
-}
-
-static bool make_task(int index, int sock, const int go[2], int *ret_pid)
-{
-	struct fate *fate = new_fate();
-	int ready[2];
-	char c;
-	bool well;
-
-	if (pipe2(ready, O_CLOEXEC) < 0)
-		die("pipe");
-	*ret_pid = fork();
-	if (*ret_pid == 0) {
-		close(go[1]);
-		live(index, fate, sock, ready[1], go[0]);
-	}
-	fate->pid = *ret_pid;
-	close(ready[1]);
-	well = read(ready[0], &c, 1) == 1;
-	close(ready[0]);
-	return well;
-}
-
-/* All descendants, for who forks is this process's child when its parent is gone. */
-static bool kill_children(void)
-{
+	bool any = false;
 	char path[64], line[4096] = "", *at = line, *end;
 	int fd;
-	bool any = false;
 
 	snprintf(path, sizeof(path), "/proc/self/task/%d/children", getpid());
 	fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -395,56 +88,44 @@ static bool kill_children(void)
 
 		if (end == at)
 			return any;
-		kill((pid_t)pid, SIGKILL);
-		any = true;
+		if (pid != but) {
+			any = true;
+			kill((pid_t)pid, number);
+		}
 		at = end;
 	}
 }
 
-static void restore(const char *path)
-{
-	int go[2], pids[MAX_FATES], nr = 0, sock = connect_to(path), i, pid, status;
-	bool well = sock >= 0;
-	struct fate *fate;
+/* --- fates ----------------------------------------------------------------------------------- */
 
-	prctl(PR_SET_CHILD_SUBREAPER, 1);
-	if (pipe2(go, O_CLOEXEC) < 0)
-		die("pipe");
-	for (; well && nr < options.tasks; nr++)
-		well = make_task(nr, sock, go, &pids[nr]);
-	if (well && send(sock, "FTSR", 4, MSG_NOSIGNAL) != 4)
-		well = false;
-	shared->finished = well;
-	close(sock);
-	for (i = 0; i < nr && !well; i++)
-		kill(pids[i], SIGKILL);
-	for (i = 0; i < nr && well; i++)
-		if (write(go[1], "", 1) != 1)
-			die("go");
-	close(go[1]);
-	close(go[0]);
-	for (;;) {
-		pid = waitpid(-1, &status, WNOHANG);
-		if (pid < 0)
-			_exit(0);
-		if (pid > 0 && (fate = fate_of(pid)))
-			set_end(fate, status);
-		if (pid > 0)
-			continue;
-		if (!ms_left())
-			break;
-		usleep(300);
-	}
-	for (i = 0; i < MAX_FATES; i++)
-		if (shared->fates[i].state == LIVES)
-			shared->fates[i].state = STUCK;
-	while (kill_children())
-		while (waitpid(-1, NULL, WNOHANG) > 0)
-			;
-	_exit(0);
+struct fate *new_fate(void)
+{
+	int i = atomic_fetch_add(&shared->nr, 1);
+
+	return i < MAX_FATES ? &shared->fates[i] : NULL;
 }
 
-/* --- the runner ------------------------------------------------------------------------------ */
+void set_end(struct fate *fate, int status)
+{
+	if (fate->state != LIVES)
+		return;
+	fate->state = !WIFSIGNALED(status)          ? DIED
+	              : WTERMSIG(status) == SIGKILL ? KILLED
+	              : WTERMSIG(status) == SIGBUS  ? BUS
+	                                            : DIED;
+}
+
+struct fate *fate_of(int pid)
+{
+	int i;
+
+	for (i = 0; i < MAX_FATES; i++)
+		if (shared->fates[i].pid == pid)
+			return &shared->fates[i];
+	return NULL;
+}
+
+/* --- the helper and everybody's end --------------------------------------------------------- */
 
 static void limit(int what, rlim_t value)
 {
@@ -492,31 +173,6 @@ static bool wait_ready(int fd)
 		c = 1;
 	close(fd);
 	return c == 0;
-}
-
-/* Is there anybody besides the restorer?  They get the signal, if it is not 0. */
-static bool any_left(int restorer, int number)
-{
-	bool any = false;
-	char path[64], line[4096] = "", *at = line, *end;
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/self/task/%d/children", getpid());
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0 || read(fd, line, sizeof(line) - 1) < 0)
-		die(path);
-	close(fd);
-	for (;;) {
-		long pid = strtol(at, &end, 10);
-
-		if (end == at)
-			return any;
-		if (pid != restorer) {
-			any = true;
-			kill((pid_t)pid, number);
-		}
-		at = end;
-	}
 }
 
 struct ends {
@@ -618,13 +274,13 @@ int main(int argc, char **argv)
 		if (pid > 0 && pid == restorer) {
 			restorer = -1;
 			if (!shared->finished) /* nobody will come any more */
-				told = any_left(-1, SIGTERM);
+				told = signal_children(-1, SIGTERM);
 		} else if (pid > 0) {
 			count_end(&ends, pid == helper, status, &usage);
 		}
 		if (pid > 0)
 			continue;
-		if (!ms_left() && any_left(restorer, 0)) {
+		if (!ms_left() && signal_children(restorer, 0)) {
 			hung = true;
 			break;
 		}
@@ -633,7 +289,7 @@ int main(int argc, char **argv)
 	/* Only the hung are left; the restorer ends by itself. */
 	while (restorer > 0 && (pid = waitpid(restorer, &status, 0)) > 0)
 		restorer = -1;
-	while (hung && kill_children())
+	while (hung && signal_children(-1, SIGKILL))
 		while ((pid = wait4(-1, &status, WNOHANG, &usage)) > 0)
 			ends.cpu_ms += (int64_t)usage.ru_utime.tv_sec * 1000 +
 			               (int64_t)usage.ru_stime.tv_sec * 1000;

@@ -18,7 +18,7 @@ NAME_SIZE, MAX_FUNCTIONS = 32, 128
 
 
 def content(pid, page):
-    """As in restorer.c."""
+    """As in task.c."""
     first = pid << 40 | page << 12
     mask = (1 << 64) - 1
     return b"".join(struct.pack("<Q", (first + w) * 0x9E3779B97F4A7C15 & mask | 1)
