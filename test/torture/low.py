@@ -71,11 +71,13 @@ def tiny_tmpfs(folder, size):
 @case
 def full_disk(make):
     "the log is on a disk that gets full"
-    w = make()
+    # Of one task so much is told, at times, that it just fits.
+    w = make(tasks=3, pages=1024)
     tiny = os.path.join(w.folder, "tiny")
     tiny_tmpfs(tiny, 4096)
     try:
-        run = w.run("-v4", "-o", os.path.join(tiny, "log"), preload=False)
+        run = w.run("-v4", "-o", os.path.join(tiny, "log"), preload=False,
+                    options=["--tasks", 3, "--pages", 1024])
         size = os.path.getsize(os.path.join(tiny, "log"))
         check(run, w, all_right=True)
         assert size == 4096, f"{size} bytes of log: the disk was not full"
