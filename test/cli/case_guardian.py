@@ -108,7 +108,8 @@ def half(t, tasks):
 
 def all_right(t, *tasks):
     for task in tasks:
-        t.check(task.all_right(), "a page is wrong")
+        trouble = task.trouble()
+        t.check(not trouble, f"{trouble}: {[h.log() for h in t.helpers]}")
 
 
 # --- the worker dies ------------------------------------------------------------------------------

@@ -161,7 +161,21 @@ class Task:
         return not select.select([self.ours], [], [], seconds)[0]
 
     def all_right(self):
-        return all(self.touch(i) for i in range(self.nr))
+        return self.trouble() is None
+
+    def trouble(self):
+        """None when every page is right, or what is the matter: wrong content is not a death."""
+        for index in range(self.nr):
+            try:
+                right = self.touch(index)
+            except TimeoutError:
+                return f"process {self.pid}: page {index} does not come"
+            if right is False:
+                return f"process {self.pid}: page {index} is wrong"
+            if right is None:
+                status = self.ended()
+                return f"process {self.pid} is gone before page {index}, with status {status}"
+        return None
 
     def ended(self, seconds=10):
         """Its exit status, -N for signal N; None when it lives on."""
