@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -231,11 +232,12 @@ int unixsock_peek(int fd, struct unixsock_msg *ret)
 
 /*
  * A descriptor that comes while the table is full is lost, and a userfaultfd's process reads zeros
- * from then on: look first.
+ * from then on: look first.  Whoever dies here leaves it open: no copy of a connection, which would
+ * be taken for somebody else's.
  */
-static int has_room(int fd)
+static int has_room(void)
 {
-	int spare = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	int spare = eventfd(0, EFD_CLOEXEC);
 
 	if (spare < 0)
 		return -errno;
@@ -245,17 +247,27 @@ static int has_room(int fd)
 
 int unixsock_receive(int fd, size_t size, struct unixsock_raw *raw)
 {
-	int r = has_room(fd);
+	struct unixsock_msg next;
+	int r = has_room();
 	ssize_t got;
 
+	raw->got = 0;
+	if (r < 0)
+		return r;
+	/*
+	 * A recvmsg() that fails with EAGAIN, or finds the end, has written credentials all the
+	 * same: so it is called when it is known what comes, and how much.
+	 */
+	r = unixsock_peek(fd, &next);
+	if (r < 0 || !next.nr)
+		return r;
 	raw->got = -1;
-	raw->iov = (struct iovec){.iov_base = raw->bytes, .iov_len = size};
+	raw->iov =
+		(struct iovec){.iov_base = raw->bytes, .iov_len = next.nr < size ? next.nr : size};
 	raw->msg = (struct msghdr){.msg_iov = &raw->iov,
 	                           .msg_iovlen = 1,
 	                           .msg_control = raw->control.bytes,
 	                           .msg_controllen = sizeof(raw->control.bytes)};
-	if (r < 0)
-		return r;
 	do {
 		got = recvmsg(fd, &raw->msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 	} while (got < 0 && errno == EINTR);
@@ -267,7 +279,7 @@ int unixsock_receive(int fd, size_t size, struct unixsock_raw *raw)
 
 bool unixsock_has_come(const struct unixsock_raw *raw)
 {
-	/* Each message carries its sender's credentials (SO_PASSCRED). */
+	/* The kernel writes the sender's credentials (SO_PASSCRED) after it has taken the bytes. */
 	return raw->control.align.cmsg_len != 0;
 }
 
@@ -277,7 +289,7 @@ int unixsock_parse(const struct unixsock_raw *raw, bool close_surplus, struct un
 	struct cmsghdr *cmsg;
 	struct ucred cred;
 
-	/* Noted or not: a word is sent and comes as one. */
+	/* Noted or not: so much was there, and nobody else takes it. */
 	*ret = (struct unixsock_msg){.nr = raw->got < 0 ? raw->iov.iov_len : (size_t)raw->got,
 	                             .fd = -1};
 	msg.msg_control = (void *)(uintptr_t)raw->control.bytes;

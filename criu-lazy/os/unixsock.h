@@ -70,7 +70,7 @@ struct unixsock_raw {
 		struct cmsghdr align;
 	} control;
 	uint8_t bytes[8];
-	int32_t got; /* -1: it was not noted how many bytes came */
+	int32_t got; /* -1: it was not noted that they came; iov tells how many */
 };
 
 /*
@@ -81,7 +81,7 @@ int unixsock_peek(int fd, struct unixsock_msg *ret);
 
 /*
  * Receive at most size (<= 8) bytes.  0, -EAGAIN, or another negative errno; then, with -EMFILE
- * too, nothing has been taken from the socket.
+ * too, nothing has been taken from the socket.  The caller is the only reader.
  */
 int unixsock_receive(int fd, size_t size, struct unixsock_raw *raw);
 

@@ -390,6 +390,35 @@ static void test_no_room_for_a_descriptor(void **state)
 	talk_close(&t);
 }
 
+/*
+ * Whoever receives may be killed at any moment, and what it leaves behind must say whether
+ * something was taken.  When nothing is there the kernel's recvmsg() fails, but writes credentials
+ * first.
+ */
+static void test_nothing_has_come(void **state)
+{
+	struct unixsock_raw raw = {0};
+	struct unixsock_msg msg;
+	struct talk t;
+
+	talk_open(&t, *state);
+	assert_int_equal(unixsock_receive(t.fd, 4, &raw), -EAGAIN);
+	assert_false(unixsock_has_come(&raw));
+	assert_int_equal(send(t.client, "ab", 2, 0), 2);
+	assert_int_equal(unixsock_receive(t.fd, 4, &raw), 0);
+	assert_true(unixsock_has_come(&raw));
+	/* Killed before the number was noted. */
+	raw.got = -1;
+	assert_int_equal(unixsock_parse(&raw, true, &msg), 0);
+	assert_int_equal(msg.nr, 2);
+	shutdown(t.client, SHUT_WR);
+	raw = (struct unixsock_raw){0};
+	assert_int_equal(unixsock_receive(t.fd, 4, &raw), 0);
+	assert_int_equal(raw.got, 0);
+	assert_false(unixsock_has_come(&raw));
+	talk_close(&t);
+}
+
 /* The task that sends is named, not the one that connected. */
 static void test_sender(void **state)
 {
@@ -431,6 +460,7 @@ int main(void)
 		IN_DIR(test_descriptors),
 		IN_DIR(test_descriptor_boundaries),
 		IN_DIR(test_no_room_for_a_descriptor),
+		IN_DIR(test_nothing_has_come),
 		IN_DIR(test_sender),
 	};
 
