@@ -33,9 +33,11 @@ struct answer {
 
 /*
  * Asked as soon as the FORK is read, when the child does not run yet, and about what is heard later
- * as soon as that is heard.
+ * as soon as that is heard; once more before it is judged, for what the kernel has refused to say,
+ * or has said to a worker that is dead.
  */
 struct newborn {
+	bool refused; /* the last time that it was asked: an event of the child is not read yet */
 	size_t nr;
 	struct answer answer[ANSWERS_MAX];
 };
@@ -69,6 +71,18 @@ static bool has_changed(const struct session *child, uint64_t addr, uint64_t len
 	return false;
 }
 
+/* Who has exited is no witness; a child of its own that nobody serves yet has what it had. */
+static enum uffd_outcome registered(const struct session *child, uint64_t addr, uint64_t len)
+{
+	enum uffd_outcome outcome = uffd_registered(child->uffd, addr, len);
+	size_t i;
+
+	for (i = 0; i < child->nr_pending && outcome == UFFD_EXITED; i++)
+		if (child->pending[i].event == UFFD_EVENT_FORK)
+			outcome = uffd_registered((int)child->pending[i].arg.fork.ufd, addr, len);
+	return outcome;
+}
+
 /* For newborn_ask(). */
 static enum newborn_answer look(void *cookie, uint64_t addr, uint64_t len)
 {
@@ -83,20 +97,26 @@ static enum newborn_answer look(void *cookie, uint64_t addr, uint64_t len)
 	if (n->nr == ANSWERS_MAX)
 		return NEWBORN_UNKNOWN;
 	if (!has_changed(child, addr, len)) {
-		outcome = uffd_registered(child->uffd, addr, len);
-		if (outcome != UFFD_CHANGING) /* as it does with an event that is not read yet */
-			answer = outcome == UFFD_NOWHERE ? NEWBORN_FREE : NEWBORN_MAPPED;
+		outcome = registered(child, addr, len);
+		n->refused |= outcome == UFFD_CHANGING;
+		if (outcome != UFFD_DONE && outcome != UFFD_NOWHERE)
+			return NEWBORN_UNKNOWN;
+		answer = outcome == UFFD_NOWHERE ? NEWBORN_FREE : NEWBORN_MAPPED;
 	}
 	n->answer[n->nr++] = (struct answer){addr, len, answer};
 	return answer;
 }
 
-static void look_now(struct session *child)
+/* false: not all of it, now. */
+static bool look_now(struct session *child)
 {
 	const struct newborn_kernel kernel = {look, child};
 
-	if (child->newborn && !child->engine->replaying)
-		newborn_ask(child->tracker, &kernel);
+	if (!child->newborn || child->engine->replaying)
+		return true;
+	child->newborn->refused = false;
+	newborn_ask(child->tracker, &kernel);
+	return !child->newborn->refused;
 }
 
 /* For newborn_judge(). */
@@ -178,6 +198,7 @@ static bool conclude(struct session *child)
 
 	if (tracker_reserve(child->tracker, NEWBORN_RESERVE) < 0)
 		return false;
+	look_now(child);
 	newborn_judge(child->tracker, &kernel, &verdict);
 	record_newborn(child, &verdict);
 	let_go(child, &verdict);
@@ -230,7 +251,9 @@ void children_hear(struct session *parent)
 
 bool child_is_held(struct session *child)
 {
-	if (!child->heard_enough && clock_now() - child->held_since < HOLD_MAX)
+	bool in_time = clock_now() - child->held_since < HOLD_MAX;
+
+	if (in_time && (!child->heard_enough || !look_now(child)))
 		return true;
 	return !conclude(child);
 }
