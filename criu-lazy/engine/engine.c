@@ -224,9 +224,12 @@ int session_resume(struct session *s, struct err *err)
 
 	engine_keep(s->engine, KEPT_UFFD, s->uffd, true);
 	engine_keep(s->engine, KEPT_PIDFD, s->pidfd, true);
-	for (i = 0; i < s->nr_pending; i++)
-		if (s->pending[i].event == UFFD_EVENT_FORK)
-			engine_keep(s->engine, KEPT_UFFD, (int)s->pending[i].arg.fork.ufd, true);
+	for (i = 0; i < s->nr_pending; i++) {
+		if (s->pending[i].event != UFFD_EVENT_FORK)
+			continue;
+		uffd_no_wait((int)s->pending[i].arg.fork.ufd); /* killed before it had said so */
+		engine_keep(s->engine, KEPT_UFFD, (int)s->pending[i].arg.fork.ufd, true);
+	}
 	r = session_watch(s, err);
 	if (r < 0)
 		return r;
