@@ -266,7 +266,9 @@ bool child_may_end(struct session *child)
 
 	while (i < child->nr_pending && child->pending[i].event != UFFD_EVENT_FORK)
 		i++;
-	if (i == child->nr_pending || engine->replaying || engine->failed.code || conclude(child))
+	if (i == child->nr_pending || engine->replaying)
+		return true;
+	if (!engine->failed.code && conclude(child))
 		return true;
 	err_set(&err, ENOMEM, "%s: its children", child->name);
 	engine_fail(child->engine, &err);

@@ -572,6 +572,8 @@ void engine_free(struct engine *engine)
 
 	if (!engine)
 		return;
+	if (engine->failed.code)
+		engine_leave(engine); /* as they are: the next worker replays what it has begun */
 	if (engine->replaying)
 		engine->stats = &engine->own_stats; /* nobody has ended by this */
 	while ((s = TAILQ_FIRST(&engine->sessions)))
