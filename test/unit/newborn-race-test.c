@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Children that are still held: what they do meanwhile, and a worker's death meanwhile.
+ *
+ * A child is held while its parent may have something to tell.  How long that is belongs to the
+ * scheduler, so here the linker puts a function before uffd_quiet() (--wrap, see the Makefile): as
+ * long as the test says so, the kernel says that the parent is changing.
+ *
+ * A child, and its child, look at all lazy memory, and at the places behind it, and end with the
+ * number of the first page that is wrong.
+ */
+#include "test/unit/race-stage.h"
+
+enum { PLACES = 2 * PAGES, VICTIM = 8, VICTIMS = 4, THERE = 40, BEHIND = PAGES + 8 };
+
+enum { FORKER, MOVER, REAPER, JUDGE };
+
+/* In memory that all share. */
+struct kin {
+	atomic_bool go; /* the child may begin */
+	atomic_bool may_look;
+	atomic_int child, grandchild;
+	atomic_bool has_forked; /* the child's fork() has returned in it */
+	atomic_int child_wrong, grandchild_wrong; /* 0: has not looked, 1: nothing, else page + 2 */
+	bool child_exits, child_moves; /* what the child does */
+	atomic_int hold_fd; /* the kernel says that it is changing; 0: as it is */
+	int16_t parent[PLACES], of_child[PLACES], of_grandchild[PLACES];
+};
+
+static struct kin *kin;
+
+enum uffd_outcome __real_uffd_quiet(int fd);
+enum uffd_outcome __wrap_uffd_quiet(int fd);
+
+enum uffd_outcome __wrap_uffd_quiet(int fd)
+{
+	enum uffd_outcome outcome = __real_uffd_quiet(fd);
+
+	return kin && fd == atomic_load(&kin->hold_fd) && outcome == UFFD_DONE ? UFFD_CHANGING
+	                                                                       : outcome;
+}
+
+static void hold(struct stage *s)
+{
+	atomic_store(&kin->hold_fd, s->p->uffd);
+}
+
+static void release(void)
+{
+	atomic_store(&kin->hold_fd, 0);
+}
+
+/* --- in the program --------------------------------------------------------------------------- */
+
+static uint8_t *place(const struct lane *lane, size_t nr)
+{
+	return lane->program->mem + nr * PAGE_SIZE;
+}
+
+/* 1, or the first page that is wrong, + 2. */
+static int look(const struct lane *lane, const int16_t *expected)
+{
+	struct lane own = *lane;
+
+	while (!atomic_load(&kin->may_look))
+		usleep(100);
+	if (pipe(own.pipe) < 0) /* the others go on with theirs */
+		return -1;
+	for (int i = 0; i < PLACES; i++)
+		if (!page_is(&own, (uint64_t)(uintptr_t)place(&own, (size_t)i), expected[i]))
+			return i + 2;
+	return 1;
+}
+
+static void be_grandchild(const struct lane *lane)
+{
+	prctl(PR_SET_PDEATHSIG, 0); /* its parent may go */
+	alarm(2 * PATIENCE);
+	atomic_store(&kin->grandchild_wrong, look(lane, kin->of_grandchild));
+	_exit(0);
+}
+
+static void be_the_child(const struct lane *lane)
+{
+	pid_t pid;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	while (!atomic_load(&kin->go))
+		usleep(100);
+	if (kin->child_moves) {
+		madvise(place(lane, 20), PAGE_SIZE, MADV_DONTNEED);
+		munmap(place(lane, 22), PAGE_SIZE);
+		mremap(place(lane, 24), PAGE_SIZE, PAGE_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED,
+		       place(lane, BEHIND + VICTIMS));
+	}
+	pid = _Fork();
+	if (pid == 0)
+		be_grandchild(lane);
+	atomic_store(&kin->grandchild, pid);
+	atomic_store(&kin->has_forked, true);
+	if (kin->child_exits)
+		_exit(0);
+	if (kin->child_moves)
+		madvise(place(lane, 21), PAGE_SIZE, MADV_DONTNEED);
+	atomic_store(&kin->child_wrong, look(lane, kin->of_child));
+	waitpid(pid, NULL, 0);
+	_exit(0);
+}
+
+static int have_child(struct lane *lane)
+{
+	pid_t pid = _Fork();
+
+	if (pid == 0)
+		be_the_child(lane);
+	atomic_store(&kin->child, pid);
+	return pid;
+}
+
+static int look_at_parent(struct lane *lane)
+{
+	return look(lane, kin->parent);
+}
+
+/* --- in the test ------------------------------------------------------------------------------ */
+
+static void everywhere(int16_t *expected)
+{
+	for (int i = 0; i < PLACES; i++)
+		expected[i] = i < PAGES ? content_of((size_t)i) : NOT_MAPPED;
+}
+
+static void moved(int16_t *expected, size_t from, size_t to, size_t nr)
+{
+	for (size_t i = 0; i < nr; i++) {
+		expected[to + i] = expected[from + i];
+		expected[from + i] = NOT_MAPPED;
+	}
+}
+
+static void begin(struct stage *s)
+{
+	static const struct engine_options options = {.background = BACKGROUND_OFF,
+	                                              .low_latency = LOW_LATENCY_OFF};
+
+	memset(kin, 0, sizeof(*kin));
+	stage_open(s, &options, false, true);
+	everywhere(kin->parent);
+	everywhere(kin->of_child);
+	everywhere(kin->of_grandchild);
+}
+
+static void begin_family(struct stage *s)
+{
+	s->p->lane[FORKER].call = have_child;
+	order(s->p, FORKER, OP_CALL, 0, 0, 0);
+}
+
+static void changes_of_child(void)
+{
+	int16_t *const both[] = {kin->of_child, kin->of_grandchild};
+
+	kin->child_moves = true;
+	for (int i = 0; i < 2; i++) {
+		both[i][20] = 0;
+		both[i][22] = NOT_MAPPED;
+		moved(both[i], 24, BEHIND + VICTIMS, 1);
+	}
+	kin->of_child[21] = 0;
+}
+
+static bool all_have_looked(void)
+{
+	return (kin->child_exits || atomic_load(&kin->child_wrong)) &&
+	       atomic_load(&kin->grandchild_wrong);
+}
+
+/* Everything comes, and is what it must be. */
+static void judge(struct stage *s)
+{
+	release();
+	atomic_store(&kin->may_look, true);
+	turn_until(s, all_have_looked());
+	assert_int_equal(atomic_load(&kin->child_wrong), !kin->child_exits);
+	assert_int_equal(atomic_load(&kin->grandchild_wrong), 1);
+	order(s->p, REAPER, OP_REAP, (uint64_t)atomic_load(&kin->child), 0, 0);
+	turn_until(s, is_over(s->p, FORKER) && is_over(s->p, MOVER) && is_over(s->p, REAPER));
+	assert_int_equal(s->p->lane[REAPER].result, 0);
+	engine_hurry(s->engine);
+	engine_begin_background(s->engine);
+	turn_until(s, engine_nr_sessions(s->engine) == 0);
+	assert_int_equal(stats_of(s).pages_lost, 0);
+	assert_int_equal(stats_of(s).sessions_lost, 0);
+	s->p->lane[JUDGE].call = look_at_parent;
+	order(s->p, JUDGE, OP_CALL, 0, 0, 0);
+	eventually(is_over(s->p, JUDGE));
+	assert_int_equal(s->p->lane[JUDGE].result, 1);
+	stage_close_all(s);
+}
+
+/* The child is held, and has a child of its own, whose FORK is kept. */
+static void grandchild_is_born(struct stage *s)
+{
+	engine_begin(s);
+	hold(s);
+	begin_family(s);
+	turn_until(s, said(s, "pid 1: FORK: child 1"));
+	atomic_store(&kin->go, true);
+	turn_until(s, atomic_load(&kin->has_forked));
+	for (int i = 0; i < 3; i++)
+		turn(s);
+	must(!said(s, "pid 1.1: FORK"));
+}
+
+/*
+ *	parent	forks: the child is held
+ *	child	changes its memory, forks, changes it again: read, and kept
+ *	parent	is quiet
+ */
+static void test_grandchild(void **state)
+{
+	struct stage s;
+
+	(void)state;
+	begin(&s);
+	changes_of_child();
+	grandchild_is_born(&s);
+	judge(&s);
+}
+
+/* The same; before the parent is quiet the worker dies. */
+static void test_grandchild_then_death(void **state)
+{
+	struct stage s;
+
+	(void)state;
+	begin(&s);
+	changes_of_child();
+	live(&s, grandchild_is_born);
+	must(engine_go_on(&s) == 0);
+	must(!said(&s, "pid 1.1: FORK"));
+	judge(&s);
+}
+
+/* It has exited: it has no memory any more. */
+static bool is_gone(const char *maps)
+{
+	char byte;
+	int fd = open(maps, O_RDONLY | O_CLOEXEC);
+	bool gone = fd < 0 || read(fd, &byte, 1) <= 0;
+
+	if (fd >= 0)
+		close(fd);
+	return gone;
+}
+
+static void child_has_gone(struct stage *s)
+{
+	char path[32];
+
+	grandchild_is_born(s);
+	snprintf(path, sizeof(path), "/proc/%d/maps", atomic_load(&kin->child));
+	eventually(is_gone(path));
+}
+
+/*
+ *	parent	forks: the child is held
+ *	child	forks: read, and kept; exits
+ *	engine	finds that it is gone before the parent is quiet
+ */
+static void test_child_exits(void **state)
+{
+	struct stage s;
+
+	(void)state;
+	begin(&s);
+	kin->child_exits = true;
+	child_has_gone(&s);
+	turn_until(&s, said(&s, "pid 1.1: EXIT"));
+	must(said(&s, "pid 1.1: FORK: child 1"));
+	judge(&s);
+}
+
+/* The same; but first the worker dies. */
+static void test_child_exits_then_death(void **state)
+{
+	struct stage s;
+
+	(void)state;
+	begin(&s);
+	kin->child_exits = true;
+	live(&s, child_has_gone);
+	must(engine_go_on(&s) == 0);
+	must(!said(&s, "pid 1.1: FORK"));
+	judge(&s);
+}
+
+/* --- a move that is half told ------------------------------------------------------------------
+ *
+ *	A	mremap(VICTIM -> THERE, FIXED): made; UNMAP(THERE) is told
+ *	B	fork: FORK is told
+ *	engine	reads both: now A can tell REMAP, and then UNMAP(VICTIM)
+ *
+ * The child has at THERE what was at VICTIM; that is all that it can have.
+ */
+
+static void expect_move(void)
+{
+	int16_t *const all[] = {kin->parent, kin->of_child, kin->of_grandchild};
+
+	for (int i = 0; i < 3; i++)
+		moved(all[i], VICTIM, THERE, VICTIMS);
+}
+
+static void half_a_move(struct stage *s)
+{
+	engine_begin(s);
+	order(s->p, MOVER, OP_REMAP, page_at(s->p, VICTIM), page_at(s->p, THERE),
+	      VICTIMS * PAGE_SIZE);
+	stuck(s->p, MOVER);
+	begin_family(s);
+	eventually(lane_waits(s->p, FORKER));
+	must(uffd_quiet(s->p->uffd) == UFFD_CHANGING);
+}
+
+/* The one turn that reads the FORK; of A nothing more can be read by that. */
+static void fork_is_read(struct stage *s)
+{
+	half_a_move(s);
+	turn_until(s, said(s, "pid 1: FORK: child 1"));
+}
+
+/* All is told; the child is still held. */
+static void move_is_read(struct stage *s)
+{
+	half_a_move(s);
+	hold(s);
+	turn_until(s, is_over(s->p, MOVER) && is_over(s->p, FORKER));
+	for (int i = 0; i < 3; i++)
+		turn(s);
+}
+
+static void run_move(void (*worker)(struct stage *s), void (*here)(struct stage *s))
+{
+	struct stage s;
+
+	begin(&s);
+	expect_move();
+	atomic_store(&kin->go, true);
+	if (worker) {
+		live(&s, worker);
+		must(engine_go_on(&s) == 0);
+	}
+	if (here)
+		here(&s);
+	judge(&s);
+}
+
+static void test_move(void **state)
+{
+	(void)state;
+	run_move(NULL, fork_is_read);
+}
+
+/* The worker dies when it has read the FORK. */
+static void test_move_then_death(void **state)
+{
+	(void)state;
+	run_move(fork_is_read, NULL);
+}
+
+/* The worker dies when it has read all, and before the parent is quiet. */
+static void test_move_read_then_death(void **state)
+{
+	(void)state;
+	run_move(move_is_read, NULL);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TIMED(test_grandchild),
+		TIMED(test_grandchild_then_death),
+		TIMED(test_child_exits),
+		TIMED(test_child_exits_then_death),
+		TIMED(test_move),
+		TIMED(test_move_then_death),
+		TIMED(test_move_read_then_death),
+	};
+
+	kin = mmap(NULL, sizeof(*kin), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (kin == MAP_FAILED)
+		return 1;
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
