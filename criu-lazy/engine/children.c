@@ -32,9 +32,10 @@ struct answer {
 };
 
 /*
- * Asked as soon as the FORK is read, when the child does not run yet, and about what is heard later
- * as soon as that is heard; once more before it is judged, for what the kernel has refused to say,
- * or has said to a worker that is dead.
+ * Asked as soon as the FORK is read, when the child does not run yet (or, if its parent was held,
+ * as soon as that is over: what it has changed it has not been able to tell yet), and about what is
+ * heard later as soon as that is heard; once more before it is judged, for what the kernel has
+ * refused to say, or has said to a worker that is dead.
  */
 struct newborn {
 	bool refused; /* the last time that it was asked: an event of the child is not read yet */

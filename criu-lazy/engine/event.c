@@ -53,8 +53,7 @@ static void rejudge_waiting(struct session *s)
 	s->waiting.nr = 0;
 }
 
-/* late: it was read while s itself was held, so nobody knows what the child was like then. */
-static void on_fork(struct session *s, int uffd, bool late)
+static void on_fork(struct session *s, int uffd)
 {
 	struct engine_process child = {.uffd = uffd, .pidfd = -1, .pid = 0};
 	struct session *newborn;
@@ -87,8 +86,7 @@ static void on_fork(struct session *s, int uffd, bool late)
 	}
 	record_marks(newborn, s);
 	newborn->unquiet = true;
-	if (!late)
-		child_begin(newborn, s);
+	child_begin(newborn, s);
 }
 
 void session_apply(struct session *s, const struct uffd_msg *msg)
@@ -96,7 +94,7 @@ void session_apply(struct session *s, const struct uffd_msg *msg)
 	unsigned long long a = msg->arg.remap.from, b = msg->arg.remap.to, len = msg->arg.remap.len;
 
 	if (msg->event == UFFD_EVENT_FORK) {
-		on_fork(s, (int)msg->arg.fork.ufd, true);
+		on_fork(s, (int)msg->arg.fork.ufd);
 		return;
 	}
 	if (s->engine->replaying && msg->event != UFFD_EVENT_REMOVE)
@@ -152,7 +150,7 @@ static void apply(struct session *s, const struct uffd_msg *msg, int64_t now)
 	if (s->held_by)
 		child_pend(s, msg); /* until it is known what it began with */
 	else if (msg->event == UFFD_EVENT_FORK)
-		on_fork(s, (int)msg->arg.fork.ufd, false);
+		on_fork(s, (int)msg->arg.fork.ufd);
 	else
 		session_apply(s, msg);
 }

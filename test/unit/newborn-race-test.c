@@ -11,6 +11,8 @@
  */
 #include "test/unit/race-stage.h"
 
+#include <sched.h>
+
 enum { PLACES = 2 * PAGES, VICTIM = 8, VICTIMS = 4, THERE = 40, BEHIND = PAGES + 8 };
 
 enum { FORKER, MOVER, REAPER, JUDGE };
@@ -20,9 +22,11 @@ struct kin {
 	atomic_bool go; /* the child may begin */
 	atomic_bool may_look;
 	atomic_int child, grandchild;
+	atomic_int mover; /* the child's other thread */
+	atomic_bool has_moved;
 	atomic_bool has_forked; /* the child's fork() has returned in it */
 	atomic_int child_wrong, grandchild_wrong; /* 0: has not looked, 1: nothing, else page + 2 */
-	bool child_exits, child_moves; /* what the child does */
+	bool child_exits, child_moves, child_has_threads; /* what the child does */
 	atomic_int hold_fd; /* the kernel says that it is changing; 0: as it is */
 	int16_t parent[PLACES], of_child[PLACES], of_grandchild[PLACES];
 };
@@ -80,11 +84,34 @@ static void be_grandchild(const struct lane *lane)
 	_exit(0);
 }
 
+static int move(void *arg)
+{
+	const struct lane *lane = arg;
+
+	mremap(place(lane, VICTIM), VICTIMS * PAGE_SIZE, VICTIMS * PAGE_SIZE,
+	       MREMAP_MAYMOVE | MREMAP_FIXED, place(lane, THERE));
+	atomic_store(&kin->has_moved, true);
+	return 0;
+}
+
+/* As a thread as far as memory is concerned; after _Fork() in one of several there may be none. */
+static void begin_to_move(const struct lane *lane)
+{
+	static _Alignas(16) char stack[64 << 10];
+
+	atomic_store(&kin->mover, clone(move, stack + sizeof(stack), CLONE_VM | SIGCHLD,
+	                                (void *)(uintptr_t)lane));
+	while (!atomic_load(&kin->go))
+		;
+}
+
 static void be_the_child(const struct lane *lane)
 {
 	pid_t pid;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (kin->child_has_threads)
+		begin_to_move(lane);
 	while (!atomic_load(&kin->go))
 		usleep(100);
 	if (kin->child_moves) {
@@ -376,6 +403,72 @@ static void test_move_read_then_death(void **state)
 	run_move(move_is_read, NULL);
 }
 
+/* --- the same move in a child that is held ------------------------------------------------------
+ */
+
+static bool sleeps(int pid)
+{
+	char path[64], text[512];
+	ssize_t got;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	got = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	text[got > 0 ? got : 0] = '\0';
+	return strstr(text, ") S ") || strstr(text, ") D ");
+}
+
+/* Nobody of the child's threads sleeps but in what it has to tell. */
+static void half_a_move_in_child(struct stage *s)
+{
+	engine_begin(s);
+	hold(s);
+	begin_family(s);
+	turn_until(s, is_over(s->p, FORKER));
+	eventually(atomic_load(&kin->mover) && sleeps(atomic_load(&kin->mover)));
+	atomic_store(&kin->go, true);
+	eventually(sleeps(atomic_load(&kin->child)));
+	turn_until(s, atomic_load(&kin->has_forked) && atomic_load(&kin->has_moved));
+	for (int i = 0; i < 3; i++)
+		turn(s);
+	must(!said(s, "pid 1.1: FORK"));
+}
+
+static void expect_move_in_child(void)
+{
+	moved(kin->of_child, VICTIM, THERE, VICTIMS);
+	moved(kin->of_grandchild, VICTIM, THERE, VICTIMS);
+	kin->child_has_threads = true;
+}
+
+static void test_move_in_child(void **state)
+{
+	struct stage s;
+
+	(void)state;
+	begin(&s);
+	expect_move_in_child();
+	half_a_move_in_child(&s);
+	judge(&s);
+}
+
+/* The worker dies when it has read all, and before the parent is quiet. */
+static void test_move_in_child_then_death(void **state)
+{
+	struct stage s;
+
+	(void)state;
+	begin(&s);
+	expect_move_in_child();
+	live(&s, half_a_move_in_child);
+	must(engine_go_on(&s) == 0);
+	judge(&s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -386,6 +479,8 @@ int main(void)
 		TIMED(test_move),
 		TIMED(test_move_then_death),
 		TIMED(test_move_read_then_death),
+		TIMED(test_move_in_child),
+		TIMED(test_move_in_child_then_death),
 	};
 
 	kin = mmap(NULL, sizeof(*kin), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
