@@ -13,6 +13,7 @@
 #include "criu-lazy/base/err.h"
 #include "criu-lazy/base/log.h"
 #include "criu-lazy/base/page.h"
+#include "criu-lazy/engine/record.h"
 #include "criu-lazy/engine/session.h"
 #include "criu-lazy/os/uffd.h"
 #include "criu-lazy/track/newborn.h"
@@ -25,25 +26,19 @@ static const int64_t HOLD_MAX = 1 * NSEC_PER_SEC;
 
 enum { ANSWERS_MAX = 512 };
 
-/* What the kernel has said about a child. */
-struct answer {
-	uint64_t addr, len;
-	enum newborn_answer answer;
-};
-
 /*
  * Asked as soon as the FORK is read, when the child does not run yet (or, if its parent was held,
  * as soon as that is over: what it has changed it has not been able to tell yet), and about what is
  * heard later as soon as that is heard; once more before it is judged, for what the kernel has
- * refused to say, or has said to a worker that is dead.
+ * refused to say.  What it has said is recorded: who goes on may come too late to ask.
  */
 struct newborn {
 	bool refused; /* the last time that it was asked: an event of the child is not read yet */
 	size_t nr;
-	struct answer answer[ANSWERS_MAX];
+	struct record_answer answer[ANSWERS_MAX];
 };
 
-static const struct answer *known(const struct newborn *n, uint64_t addr, uint64_t len)
+static const struct record_answer *known(const struct newborn *n, uint64_t addr, uint64_t len)
 {
 	size_t i;
 
@@ -89,12 +84,12 @@ static enum newborn_answer look(void *cookie, uint64_t addr, uint64_t len)
 {
 	struct session *child = cookie;
 	struct newborn *n = child->newborn;
-	const struct answer *a = known(n, addr, len);
+	const struct record_answer *a = known(n, addr, len);
 	enum newborn_answer answer = NEWBORN_UNKNOWN;
 	enum uffd_outcome outcome;
 
 	if (a)
-		return a->answer;
+		return (enum newborn_answer)a->answer;
 	if (n->nr == ANSWERS_MAX)
 		return NEWBORN_UNKNOWN;
 	if (!has_changed(child, addr, len)) {
@@ -104,7 +99,7 @@ static enum newborn_answer look(void *cookie, uint64_t addr, uint64_t len)
 			return NEWBORN_UNKNOWN;
 		answer = outcome == UFFD_NOWHERE ? NEWBORN_FREE : NEWBORN_MAPPED;
 	}
-	n->answer[n->nr++] = (struct answer){addr, len, answer};
+	n->answer[n->nr++] = (struct record_answer){addr, len, answer, 0};
 	return answer;
 }
 
@@ -112,21 +107,35 @@ static enum newborn_answer look(void *cookie, uint64_t addr, uint64_t len)
 static bool look_now(struct session *child)
 {
 	const struct newborn_kernel kernel = {look, child};
+	struct newborn *n = child->newborn;
+	size_t before;
 
-	if (!child->newborn || child->engine->replaying)
+	if (!n || child->engine->replaying)
 		return true;
-	child->newborn->refused = false;
+	before = n->nr;
+	n->refused = false;
 	newborn_ask(child->tracker, &kernel);
-	return !child->newborn->refused;
+	if (n->nr > before)
+		record_answers(child, n->answer + before, n->nr - before);
+	return !n->refused;
+}
+
+void replay_answers(struct session *child, const struct record_answer *answers, size_t nr)
+{
+	struct newborn *n = child->newborn;
+
+	for (; n && nr && n->nr < ANSWERS_MAX; answers++, nr--)
+		if (answers->answer <= NEWBORN_UNKNOWN)
+			n->answer[n->nr++] = *answers;
 }
 
 /* For newborn_judge(). */
 static enum newborn_answer seen(void *cookie, uint64_t addr, uint64_t len)
 {
 	const struct session *child = cookie;
-	const struct answer *a = known(child->newborn, addr, len);
+	const struct record_answer *a = known(child->newborn, addr, len);
 
-	return a ? a->answer : NEWBORN_UNKNOWN;
+	return a ? (enum newborn_answer)a->answer : NEWBORN_UNKNOWN;
 }
 
 /* --- its own events --------------------------------------------------------------------------- */

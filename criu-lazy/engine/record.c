@@ -119,6 +119,11 @@ void record_newborn(struct session *s, const struct newborn_verdict *verdict)
 	add(s->engine, RECORD_NEWBORN, s->id, verdict, sizeof(*verdict));
 }
 
+void record_answers(struct session *s, const struct record_answer *answers, size_t nr)
+{
+	add(s->engine, RECORD_ANSWERS, s->id, answers, nr * sizeof(*answers));
+}
+
 void record_date(struct session *s)
 {
 	const struct record_date date = {.back = tracker_dated(s->tracker),

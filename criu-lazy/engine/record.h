@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * record.h - what an engine writes into its journal, for record.c and resume.c only.
+ * record.h - what an engine writes into its journal, for record.c, resume.c and children.c
+ * only.
  *
  * The records tell, in the order in which one thread did it, everything that a tracker was told and
  * everything that the kernel was asked; only what was delivered is elsewhere, in the marks.  So who
@@ -27,6 +28,7 @@ enum record_type {
 	              */
 	RECORD_UNNAMED, /* the session has no pidfd any more */
 	RECORD_NEXT, /* in a snapshot: the id of the next session */
+	RECORD_ANSWERS, /* record_answer[]: what the kernel has said about a newborn child */
 };
 
 struct record_session {
@@ -45,6 +47,13 @@ struct record_session {
 struct record_date {
 	uint64_t back;
 	uint32_t message; /* its number among them */
+	uint32_t unused;
+};
+
+/* Of [addr, addr + len); enum newborn_answer. */
+struct record_answer {
+	uint64_t addr, len;
+	uint32_t answer;
 	uint32_t unused;
 };
 

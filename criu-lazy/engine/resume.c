@@ -323,6 +323,12 @@ static int on_record(struct replay *p, const struct journal_record *r, const voi
 		break;
 	case RECORD_NEWBORN:
 		return on_newborn(p, r, payload, err);
+	case RECORD_ANSWERS:
+		if (r->len % sizeof(struct record_answer))
+			return err_set(err, EPROTO, "answers of %llu bytes",
+			               (unsigned long long)r->len);
+		replay_answers(s, payload, r->len / sizeof(struct record_answer));
+		break;
 	case RECORD_MARKS:
 		if (r->len != sizeof(*marks))
 			return err_set(err, EPROTO, "marks of %llu bytes",

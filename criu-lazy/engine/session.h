@@ -100,6 +100,7 @@ struct session {
 
 struct uffd_msg;
 struct newborn_verdict;
+struct record_answer;
 
 struct engine {
 	struct engine_options options;
@@ -268,6 +269,7 @@ void record_settled(struct session *s);
 /* After the tracker has heard of engine->message, which is a REMAP or an UNMAP. */
 void record_date(struct session *s);
 void record_newborn(struct session *s, const struct newborn_verdict *verdict);
+void record_answers(struct session *s, const struct record_answer *answers, size_t nr);
 
 /* Marks of its own; a child's begin with its parent's (NULL: it has none). */
 void record_marks(struct session *s, const struct session *parent);
@@ -289,6 +291,7 @@ void replay_date(struct session *s); /* before the tracker hears of the message 
 bool replay_is_news(const struct engine *engine); /* nobody has acted on it: it is recorded */
 void replay_quiet(struct session *s);
 void replay_newborn(struct session *child, const struct newborn_verdict *verdict);
+void replay_answers(struct session *child, const struct record_answer *answers, size_t nr);
 int session_resume(struct session *s, struct err *err);
 
 /*

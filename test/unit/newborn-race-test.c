@@ -26,7 +26,7 @@ struct kin {
 	atomic_bool has_moved;
 	atomic_bool has_forked; /* the child's fork() has returned in it */
 	atomic_int child_wrong, grandchild_wrong; /* 0: has not looked, 1: nothing, else page + 2 */
-	bool child_exits, child_moves, child_has_threads; /* what the child does */
+	bool child_exits, child_moves, child_moves_on, child_has_threads; /* what the child does */
 	atomic_int hold_fd; /* the kernel says that it is changing; 0: as it is */
 	int16_t parent[PLACES], of_child[PLACES], of_grandchild[PLACES];
 };
@@ -120,6 +120,9 @@ static void be_the_child(const struct lane *lane)
 		mremap(place(lane, 24), PAGE_SIZE, PAGE_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED,
 		       place(lane, BEHIND + VICTIMS));
 	}
+	if (kin->child_moves_on)
+		mremap(place(lane, THERE), VICTIMS * PAGE_SIZE, VICTIMS * PAGE_SIZE,
+		       MREMAP_MAYMOVE | MREMAP_FIXED, place(lane, BEHIND));
 	pid = _Fork();
 	if (pid == 0)
 		be_grandchild(lane);
@@ -403,6 +406,50 @@ static void test_move_read_then_death(void **state)
 	run_move(move_is_read, NULL);
 }
 
+/* The child has told that it has moved on what it got by that; all is told, and it is held. */
+static void child_has_moved_on(struct stage *s)
+{
+	half_a_move(s);
+	hold(s);
+	turn_until(s, said(s, "pid 1: FORK: child 1"));
+	atomic_store(&kin->go, true);
+	turn_until(s, is_over(s->p, MOVER) && atomic_load(&kin->has_forked));
+	for (int i = 0; i < 3; i++)
+		turn(s);
+	must(!said(s, "pid 1.1: FORK"));
+}
+
+static void move_on(void (*worker)(struct stage *s), void (*here)(struct stage *s))
+{
+	struct stage s;
+
+	begin(&s);
+	expect_move();
+	moved(kin->of_child, THERE, BEHIND, VICTIMS);
+	moved(kin->of_grandchild, THERE, BEHIND, VICTIMS);
+	kin->child_moves_on = true;
+	if (worker) {
+		live(&s, worker);
+		must(engine_go_on(&s) == 0);
+	}
+	if (here)
+		here(&s);
+	judge(&s);
+}
+
+static void test_moves_on(void **state)
+{
+	(void)state;
+	move_on(NULL, child_has_moved_on);
+}
+
+/* The next worker cannot ask any more what the child had there. */
+static void test_moves_on_then_death(void **state)
+{
+	(void)state;
+	move_on(child_has_moved_on, NULL);
+}
+
 /* --- the same move in a child that is held ------------------------------------------------------
  */
 
@@ -479,6 +526,8 @@ int main(void)
 		TIMED(test_move),
 		TIMED(test_move_then_death),
 		TIMED(test_move_read_then_death),
+		TIMED(test_moves_on),
+		TIMED(test_moves_on_then_death),
 		TIMED(test_move_in_child),
 		TIMED(test_move_in_child_then_death),
 	};
