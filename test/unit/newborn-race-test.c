@@ -23,7 +23,7 @@ struct kin {
 	atomic_bool may_look;
 	atomic_int child, grandchild;
 	atomic_int mover; /* the child's other thread */
-	atomic_bool has_moved;
+	atomic_bool may_move, has_moved; /* the other thread */
 	atomic_bool has_forked; /* the child's fork() has returned in it */
 	atomic_int child_wrong, grandchild_wrong; /* 0: has not looked, 1: nothing, else page + 2 */
 	bool child_exits, child_moves, child_moves_on, child_has_threads; /* what the child does */
@@ -99,6 +99,8 @@ static void begin_to_move(const struct lane *lane)
 {
 	static _Alignas(16) char stack[64 << 10];
 
+	while (!atomic_load(&kin->may_move))
+		usleep(100);
 	atomic_store(&kin->mover, clone(move, stack + sizeof(stack), CLONE_VM | SIGCHLD,
 	                                (void *)(uintptr_t)lane));
 	while (!atomic_load(&kin->go))
@@ -476,6 +478,7 @@ static void half_a_move_in_child(struct stage *s)
 	hold(s);
 	begin_family(s);
 	turn_until(s, is_over(s->p, FORKER));
+	atomic_store(&kin->may_move, true); /* nobody reads what it tells before the next turn */
 	eventually(atomic_load(&kin->mover) && sleeps(atomic_load(&kin->mover)));
 	atomic_store(&kin->go, true);
 	eventually(sleeps(atomic_load(&kin->child)));
