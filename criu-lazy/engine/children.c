@@ -24,7 +24,7 @@
 
 static const int64_t HOLD_MAX = 1 * NSEC_PER_SEC;
 
-enum { ANSWERS_MAX = 512 };
+enum { ANSWERS_MAX = 1024 };
 
 /*
  * Asked as soon as the FORK is read, when the child does not run yet (or, if its parent was held,
@@ -103,18 +103,20 @@ static enum newborn_answer look(void *cookie, uint64_t addr, uint64_t len)
 	return answer;
 }
 
+typedef void asker(const struct tracker *child, const struct newborn_kernel *kernel);
+
 /* false: not all of it, now. */
-static bool look_now(struct session *child)
+static bool look_now(struct session *child, asker *ask)
 {
 	const struct newborn_kernel kernel = {look, child};
 	struct newborn *n = child->newborn;
 	size_t before;
 
-	if (!n || child->engine->replaying)
+	if (child->engine->replaying)
 		return true;
 	before = n->nr;
 	n->refused = false;
-	newborn_ask(child->tracker, &kernel);
+	ask(child->tracker, &kernel);
 	if (n->nr > before)
 		record_answers(child, n->answer + before, n->nr - before);
 	return !n->refused;
@@ -127,6 +129,16 @@ void replay_answers(struct session *child, const struct record_answer *answers, 
 	for (; n && nr && n->nr < ANSWERS_MAX; answers++, nr--)
 		if (answers->answer <= NEWBORN_UNKNOWN)
 			n->answer[n->nr++] = *answers;
+}
+
+/* For newborn_is_due(). */
+static enum newborn_answer now(void *cookie, uint64_t addr, uint64_t len)
+{
+	const struct session *child = cookie;
+
+	if (has_changed(child, addr, len))
+		return NEWBORN_UNKNOWN;
+	return registered(child, addr, len) == UFFD_NOWHERE ? NEWBORN_FREE : NEWBORN_MAPPED;
 }
 
 /* For newborn_judge(). */
@@ -208,7 +220,7 @@ static bool conclude(struct session *child)
 
 	if (tracker_reserve(child->tracker, NEWBORN_RESERVE) < 0)
 		return false;
-	look_now(child);
+	look_now(child, newborn_ask);
 	newborn_judge(child->tracker, &kernel, &verdict);
 	record_newborn(child, &verdict);
 	let_go(child, &verdict);
@@ -236,15 +248,23 @@ void replay_newborn(struct session *child, const struct newborn_verdict *verdict
 
 void child_begin(struct session *child, struct session *parent)
 {
+	struct err err = {0};
+
 	child->held_by = parent;
 	child->held_since = clock_now();
 	child->engine->nr_held++;
-	child->newborn = calloc(1, sizeof(*child->newborn)); /* without it nothing is known */
-	look_now(child);
+	child->newborn = calloc(1, sizeof(*child->newborn));
+	if (child->newborn) {
+		look_now(child, newborn_ask);
+		return;
+	}
+	err_set(&err, ENOMEM, "%s: a forked child", child->name);
+	engine_fail(child->engine, &err); /* nobody would know what it began with */
 }
 
 void children_hear(struct session *parent)
 {
+	struct newborn_kernel kernel = {now, NULL};
 	struct session *child;
 
 	TAILQ_FOREACH(child, &parent->engine->sessions, link) {
@@ -252,8 +272,12 @@ void children_hear(struct session *parent)
 		    child->state != SESSION_SERVING)
 			continue;
 		newborn_hear(child->tracker, parent->tracker);
-		look_now(child);
-		child->heard_enough = newborn_is_due(child->tracker);
+		look_now(child, newborn_ask_last);
+		/* Who replays may hear more than the dead one has, but not less. */
+		kernel.cookie = child;
+		child->heard_enough = child->engine->replaying
+		                              ? newborn_is_full(child->tracker)
+		                              : newborn_is_due(child->tracker, &kernel);
 		if (child->heard_enough)
 			session_ready(child);
 	}
@@ -263,7 +287,7 @@ bool child_is_held(struct session *child)
 {
 	bool in_time = clock_now() - child->held_since < HOLD_MAX;
 
-	if (in_time && (!child->heard_enough || !look_now(child)))
+	if (in_time && (!child->heard_enough || !look_now(child, newborn_ask)))
 		return true;
 	return !conclude(child);
 }

@@ -199,7 +199,7 @@ struct uffd_msg *record_events_begin(struct session *s, size_t nr, int *ret_erro
 	if (!record_wanted(engine))
 		return NULL;
 	r = journal_reserve(engine->journal, len);
-	if (r == -ENOSPC && !engine->nr_held && snapshot(engine))
+	if (r == -ENOSPC && !engine->nr_held && !engine->failed.code && snapshot(engine))
 		r = journal_reserve(engine->journal, len);
 	if (r == -ENOSPC)
 		broken(engine, r); /* too many mappings for its limit */

@@ -58,7 +58,7 @@ struct doubt {
 enum { EXTENTS_PER_EVENT = 6, LIMBO_CUTS = 2 };
 
 /* The last events of the window, see order.c. */
-enum { HEARD_MAX = 64, AFTER_MAX = 16 };
+enum { HEARD_MAX = 64, AFTER_MAX = 64 };
 enum heard_what { HEARD_UNMAP, HEARD_REMAP };
 
 struct heard {

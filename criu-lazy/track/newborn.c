@@ -104,16 +104,19 @@ static void take_back_remap(struct tracker *t, const struct heard *h)
 		e->born = 0;
 		revive(t, e);
 	}
+	revive_all(t, &t->limbo, h->event); /* what it found in its way */
+	if (h->first)
+		revive_all(t, &t->buried, h->first);
 }
 
-/* The newest word about its places, but for the call's own. */
-static bool is_last_word(const struct tracker *t, const struct heard *h)
+/* The newest word about its places, but for the call's own and for those that were not seen. */
+static bool is_last_word(const struct tracker *t, const struct heard *h, uint64_t not_seen)
 {
 	const struct heard *other;
 	size_t i;
 
 	for (i = 0; (other = heard_nth(t, i)) && other->event > h->event; i++)
-		if (names_a_place_of(other, h))
+		if (!(not_seen >> i & 1) && names_a_place_of(other, h))
 			return false;
 	for (i = 0; i < t->nr_after; i++)
 		if (names_a_place_of(&t->after[i], h))
@@ -121,18 +124,20 @@ static bool is_last_word(const struct tracker *t, const struct heard *h)
 	return true;
 }
 
-/* Was it read before the FORK, but made after it? */
-static bool not_seen(const struct tracker *t, const struct newborn_kernel *kernel,
-                     const struct heard *h)
+/*
+ * Was it read before the FORK, but made after it?  Then the new place is free, or what it has left
+ * (but by MREMAP_DONTUNMAP) is still there.
+ */
+static bool was_not_seen(const struct tracker *t, const struct newborn_kernel *kernel,
+                         const struct heard *h, uint64_t not_seen)
 {
 	if (h->what == HEARD_UNMAP && h->matched)
 		return false; /* its REMAP has the whole change */
-	if (!is_last_word(t, h))
+	if (!is_last_word(t, h, not_seen))
 		return false;
-	if (h->what == HEARD_UNMAP)
-		return was_there(kernel, h->place);
-	return ends_of(kernel, h->place) == NEWBORN_MAPPED &&
-	       ends_of(kernel, to_place(h)) == NEWBORN_FREE;
+	if (h->what == HEARD_REMAP && ends_of(kernel, to_place(h)) == NEWBORN_FREE)
+		return true;
+	return (h->what == HEARD_UNMAP || h->matched) && was_there(kernel, h->place);
 }
 
 /* --- after: seen after all -------------------------------------------------------------------- */
@@ -206,7 +211,7 @@ static void judge_after(const struct tracker *t, const struct newborn_kernel *ke
                         struct newborn_verdict *ret)
 {
 	const struct heard *h = &t->after[nr];
-	const uint32_t bit = UINT32_C(1) << nr;
+	const uint64_t bit = UINT64_C(1) << nr;
 
 	if (h->what != HEARD_REMAP || ends_of(kernel, to_place(h)) != NEWBORN_MAPPED)
 		return;
@@ -226,7 +231,7 @@ void newborn_judge(const struct tracker *child, const struct newborn_kernel *ker
 
 	*ret = (struct newborn_verdict){0};
 	for (i = 0; (h = heard_nth(child, i)); i++)
-		if (not_seen(child, kernel, h))
+		if (was_not_seen(child, kernel, h, ret->not_seen))
 			ret->not_seen |= UINT64_C(1) << i;
 	for (i = 0; i < child->nr_after; i++)
 		judge_after(child, kernel, i, ret);
@@ -269,6 +274,12 @@ static void ask_about(const struct newborn_kernel *kernel, const struct heard *h
 		ends_of(kernel, to_place(h));
 }
 
+void newborn_ask_last(const struct tracker *child, const struct newborn_kernel *kernel)
+{
+	if (child->nr_after)
+		ask_about(kernel, &child->after[child->nr_after - 1]);
+}
+
 void newborn_ask(const struct tracker *child, const struct newborn_kernel *kernel)
 {
 	const struct heard *h;
@@ -283,13 +294,18 @@ void newborn_ask(const struct tracker *child, const struct newborn_kernel *kerne
 /* Later words of a call change what its first one was. */
 static void correct(struct tracker *child, const struct tracker *parent)
 {
-	const struct heard *h;
+	const struct heard *now;
+	struct heard *h;
 	size_t i, back;
 
-	for (i = 0; i < child->nr_after; i++)
-		for (back = 0; (h = heard_nth(parent, back)); back++)
-			if (h->event == child->after[i].event)
-				child->after[i] = *h;
+	for (back = 0; (now = heard_nth(parent, back)); back++) {
+		for (i = 0; (h = heard_nth(child, i)); i++)
+			if (h->event == now->event)
+				h->matched = now->matched;
+		for (i = 0; i < child->nr_after; i++)
+			if (child->after[i].event == now->event)
+				child->after[i] = *now;
+	}
 }
 
 void newborn_hear(struct tracker *child, const struct tracker *parent)
@@ -302,7 +318,41 @@ void newborn_hear(struct tracker *child, const struct tracker *parent)
 		child->after[child->nr_after++] = *last;
 }
 
-bool newborn_is_due(const struct tracker *child)
+bool newborn_is_full(const struct tracker *child)
 {
 	return child->nr_after == AFTER_MAX;
+}
+
+/*
+ * Something should be where nothing is, or nothing where something is, and nobody has told of it
+ * yet.
+ */
+static bool is_puzzled(const struct tracker *child, const struct newborn_kernel *kernel)
+{
+	enum { LOOK_AT = 4096 }; /* or it would take long */
+	const struct extent *e = extent_after(child, 0);
+	const struct heard *h;
+	unsigned int nr = 0;
+	size_t i;
+
+	for (i = 0; (h = heard_nth(child, i)); i++)
+		if (h->what == HEARD_UNMAP && !h->matched &&
+		    is_mapped(kernel, h->place.start, PAGE_SIZE) == NEWBORN_MAPPED)
+			return true; /* the first word of somebody */
+	for (; e && nr < LOOK_AT; e = extent_following((struct extent *)e), nr++) {
+		const struct range place = {e->start, extent_end(e)};
+
+		for (i = 0; i < child->nr_after && !names(&child->after[i], place); i++)
+			;
+		if (i == child->nr_after && is_mapped(kernel, e->start, PAGE_SIZE) == NEWBORN_FREE)
+			return true;
+	}
+	return false;
+}
+
+bool newborn_is_due(const struct tracker *child, const struct newborn_kernel *kernel)
+{
+	enum { ENOUGH = 16 };
+
+	return newborn_is_full(child) || (child->nr_after >= ENOUGH && !is_puzzled(child, kernel));
 }

@@ -39,7 +39,7 @@
 
 struct tracker;
 
-enum { NEWBORN_RESERVE = 48 };
+enum { NEWBORN_RESERVE = 128 };
 
 enum newborn_answer { NEWBORN_FREE, NEWBORN_MAPPED, NEWBORN_UNKNOWN };
 
@@ -55,8 +55,8 @@ struct newborn_kernel {
 /* By number of event: before the FORK from the last one back, after it in order. */
 struct newborn_verdict {
 	uint64_t not_seen; /* before, but made after it */
-	uint32_t seen; /* after, but made before it */
-	uint32_t spared; /* after and made after; but its first word was before */
+	uint64_t seen; /* after, but made before it */
+	uint64_t spared; /* after and made after; but its first word was before */
 };
 
 /*
@@ -64,9 +64,17 @@ struct newborn_verdict {
  * nothing: so that its owner can keep the answers of the time when the child did not run yet.
  */
 void newborn_ask(const struct tracker *child, const struct newborn_kernel *kernel);
+void newborn_ask_last(const struct tracker *child, const struct newborn_kernel *kernel); /* heard */
 
 void newborn_hear(struct tracker *child, const struct tracker *parent);
-bool newborn_is_due(const struct tracker *child);
+
+/*
+ * No more can be heard; or that and something was heard, and nothing that the child should have is
+ * at a place where it has nothing, which somebody will tell yet.  kernel is asked for what is now,
+ * and answers FREE only if that is sure.
+ */
+bool newborn_is_full(const struct tracker *child);
+bool newborn_is_due(const struct tracker *child, const struct newborn_kernel *kernel);
 
 /*
  * Judging depends on what is missing, which who replays does not know exactly: so the verdict is

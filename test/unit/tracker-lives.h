@@ -300,6 +300,7 @@ static void grow_up(struct story *s)
 
 static void happen(struct story *s, const struct event *e)
 {
+	const struct newborn_kernel kernel = {mapped, s->w.child[0].page};
 	struct lives *c = &s->child;
 
 	trace(&s->w, "\t\t%s %u-%u -> %u",
@@ -317,7 +318,7 @@ static void happen(struct story *s, const struct event *e)
 		newborn_hear(c->original, s->parent.original);
 		newborn_hear(c->replay, s->parent.replay);
 	}
-	if (c->original && newborn_is_due(c->original))
+	if (c->original && newborn_is_due(c->original, &kernel))
 		grow_up(s);
 }
 

@@ -5,8 +5,8 @@
  * A small address space (tracker-world.h) is the truth: for each page who owns it and which image
  * page it still lacks.  Threads do system calls on it.  A call changes the truth at once and then
  * tells its events one after the other; the next one is queued some time after the one before it
- * was read.  The tracker sees only what is read.  When no call is unfinished (the kernel does not refuse
- * copies) the tracker must agree with the truth, page by page.
+ * was read.  The tracker sees only what is read.  When no call is unfinished (the kernel does not
+ *refuse copies) the tracker must agree with the truth, page by page.
  *
  * A fork takes a copy of the truth, and the child's tracker must agree with that copy when no call
  * is unfinished, or enough was heard; in any case about pages that no call was changing then.
@@ -112,12 +112,13 @@ static void tell_children(struct world *w)
 	unsigned int i;
 
 	for (i = 0; i < w->nr_children; i++) {
+		struct newborn_kernel kernel = kernel_of(&w->child[i]);
 		struct tracker *t = w->child[i].tracker;
 
 		if (!t)
 			continue;
 		newborn_hear(t, w->tracker);
-		if (newborn_is_due(t))
+		if (newborn_is_due(t, &kernel))
 			end_child(w, &w->child[i]);
 	}
 }
