@@ -51,9 +51,10 @@ static const struct record_answer *known(const struct newborn *n, uint64_t addr,
 /* By one of its own events, so what it has there now is no witness. */
 static bool has_changed(const struct session *child, uint64_t addr, uint64_t len)
 {
-	const struct uffd_msg *msg = child->pending, *end = msg + child->nr_pending;
+	size_t i;
 
-	for (; msg < end; msg++) {
+	for (i = 0; i < child->nr_pending; i++) {
+		const struct uffd_msg *msg = &child->pending[i];
 		const uint64_t from = msg->arg.remap.from, to = msg->arg.remap.to,
 			       moved = msg->arg.remap.len;
 
