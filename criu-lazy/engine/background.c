@@ -3,9 +3,12 @@
  * Pages that nobody has asked for yet: what comes next, and how much of it at once.
  *
  * A fault that arrives waits until the running chunk is copied, so chunks are short while faults
- * come and longer when they do not.  The page after the last fault comes first, then on to the end
- * of memory and round again.  Every other turn belongs to the session that faulted last, the rest
- * go round.
+ * come and longer when they do not.  They grow again while faults come without a pause: who answers
+ * somebody faults for milliseconds and wants short waits; who still does nothing but fault after
+ * that wants few waits, and only more pages in place make them few.
+ *
+ * The page after the last fault comes first, then on to the end of memory and round again.  Every
+ * other turn belongs to the session that faulted last, the rest go round.
  */
 #include "criu-lazy/base/clock.h"
 #include "criu-lazy/base/err.h"
@@ -18,6 +21,7 @@
 enum {
 	CHUNK_BUSY = 4, /* pages: 5 us */
 	CHUNK_CALM = 16,
+	CHUNK_STORM = 32, /* at most, when faults do not end */
 	CHUNK_STREAK = 128, /* for one who walks straight on: he needs just these */
 	CHUNK_AHEAD = 512, /* 0.6 ms, when he had to wait after all, and nobody else can */
 	CHUNK_IDLE = 64, /* 75 us */
@@ -26,7 +30,10 @@ enum {
 	IN_FLIGHT = 24, /* requests of a family to a source that answers later */
 };
 
-static const int64_t BUSY_TIME = 200 * NSEC_PER_USEC, CALM_TIME = 2 * NSEC_PER_MSEC;
+static const int64_t BUSY_TIME = 200 * NSEC_PER_USEC;
+
+/* A page more for a chunk each time that a storm has lasted so much longer; see SPEED.md. */
+static const int64_t STORM_PAGE = 8 * NSEC_PER_MSEC;
 
 /* While the copier has chunks of it, too: nobody else tells when they are done. */
 static bool wants(const struct session *s)
@@ -73,13 +80,20 @@ static struct session *whose_turn(struct engine *engine)
 	return NULL;
 }
 
+static uint64_t storm_pages(const struct engine *engine, int64_t now)
+{
+	int64_t lasted = max_i64(0, now - engine->storm_since);
+
+	return min_u64((uint64_t)(lasted / STORM_PAGE), CHUNK_STORM);
+}
+
 static uint64_t chunk_pages(const struct engine *engine, struct session *s, int64_t now)
 {
 	int64_t calm = now - engine->last_fault;
-	uint64_t chunk = calm >= CALM_TIME     ? CHUNK_IDLE
+	uint64_t chunk = calm >= STORM_PAUSE   ? CHUNK_IDLE
 	                 : s->streak >= STREAK ? CHUNK_STREAK
-	                 : calm >= BUSY_TIME   ? CHUNK_CALM
-	                                       : CHUNK_BUSY;
+	                 : calm >= BUSY_TIME   ? max_u64(CHUNK_CALM, storm_pages(engine, now))
+	                                       : max_u64(CHUNK_BUSY, storm_pages(engine, now));
 
 	if (source_is_dear(s->source))
 		return CHUNK_DEAR; /* it sees to it that faults overtake */

@@ -251,6 +251,13 @@ static enum fill_result answer(struct session *s, const struct fault *fault)
 	return answer_zero(s, fault);
 }
 
+static void note_time(struct engine *engine, int64_t now)
+{
+	if (now - engine->last_fault >= STORM_PAUSE)
+		engine->storm_since = now;
+	engine->last_fault = now;
+}
+
 /* The background goes on behind the fault; does the program walk straight on? */
 static void note_fault(struct session *s, uint64_t page)
 {
@@ -278,7 +285,7 @@ void session_answer_faults(struct session *s)
 		if (result == FILL_RETRY) {
 			s->faults.fault[kept++] = fault;
 		} else if (result == FILL_DONE) {
-			engine->last_fault = clock_now();
+			note_time(engine, clock_now());
 			engine->hot = s;
 			hist_add(&engine->stats->fault,
 			         (uint64_t)(engine->last_fault - fault.since));

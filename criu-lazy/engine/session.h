@@ -14,6 +14,7 @@
 #ifndef CRIU_LAZY_ENGINE_SESSION_H
 #define CRIU_LAZY_ENGINE_SESSION_H
 
+#include "criu-lazy/base/clock.h"
 #include "criu-lazy/base/err.h"
 #include "criu-lazy/engine/engine.h"
 #include "criu-lazy/os/ring.h"
@@ -102,6 +103,9 @@ struct uffd_msg;
 struct newborn_verdict;
 struct record_answer;
 
+/* So long without a fault, and the program is busy with something else. */
+#define STORM_PAUSE (2 * NSEC_PER_MSEC)
+
 struct engine {
 	struct engine_options options;
 	struct ring *ring;
@@ -119,6 +123,7 @@ struct engine {
 	bool flip;
 	bool answered; /* faults, in this turn */
 	int64_t last_fault;
+	int64_t storm_since; /* faults have come since then, without a STORM_PAUSE */
 	int64_t next_check; /* liveness of those that nobody tells about */
 	int64_t tokens_at; /* BACKGROUND_RATE: when the next chunk may go */
 	int latency_fd; /* -1: not held */
