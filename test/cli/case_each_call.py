@@ -4,7 +4,7 @@
 import re
 
 import peer
-from case_guardian import DEATH, OFF, adopt_orphans, settle, worker
+from case_guardian import DEATH, OFF, adopt_orphans, worker
 from harness import case
 from images import Process
 from stepper import Stepper
@@ -41,7 +41,6 @@ def restore_with_death(t, point, paced):
         trouble = task.trouble()
         t.check(not trouble, f"{where}: {trouble}: {helper.log()}")
         pace()
-    settle(helper, helper.p.pid)
     killed = stepper.end()
     t.check(killed is not None, "the tracer has failed")
     helper.ends(0)
