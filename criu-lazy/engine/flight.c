@@ -18,8 +18,8 @@
  * when it is brought, as that of an answer from the network is.
  *
  * Why no page can be wrong by this: a suspect is brought by what brings every background page,
- *under the same conditions.  The tracker tells where it belongs; the kernel refuses while an event
- *is unread (EAGAIN), and where there is a page already (EEXIST), which is what we want to learn.
+ * under the same conditions.  The tracker tells where it belongs; the kernel refuses while an event
+ * is unread (EAGAIN), and where there is a page already (EEXIST), which is what we want to learn.
  * Which pages are tried is all that is decided here, and any choice of pages would be a right one.
  *
  * Why none is overlooked: a page without a mark that is in place was put there by a call that was
@@ -29,7 +29,7 @@
  * has unfinished changes: then who is forked off later inherits a tracker that does not miss it.
  *
  * What can have been in flight is bounded, and so is the list; where workers die one after the
- *other so fast that it overflows, all that is missing is suspected: it comes in the background.
+ * other so fast that it overflows, all that is missing is suspected: it comes in the background.
  */
 #include "criu-lazy/base/err.h"
 #include "criu-lazy/base/log.h"

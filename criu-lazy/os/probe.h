@@ -9,9 +9,9 @@
  *		... results[i].name, .verdict, .detail, .remedy ...
  *
  * Each probe tries the thing itself where that has no lasting effect (a page of memory of its own
- *is registered and filled, a ring is set up and used) and reads versions only to explain the
- *outcome. It answers for the caller as it is: its credentials, its seccomp filter, its mount
- *namespace. Takes a few milliseconds, leaves nothing open, never blocks for longer than 0.2 s.
+ * is registered and filled, a ring is set up and used) and reads versions only to explain the
+ * outcome. It answers for the caller as it is: its credentials, its seccomp filter, its mount
+ * namespace. Takes a few milliseconds, leaves nothing open, never blocks for longer than 0.2 s.
  */
 #ifndef CRIU_LAZY_OS_PROBE_H
 #define CRIU_LAZY_OS_PROBE_H

@@ -7,8 +7,7 @@
  *	ring_watch(ring, &w, fd, POLLIN, err);
  *	for (;;)
  *		ring_wait(ring, timeout);	calls w.ready(&w, events)
- *	ring_unwatch(ring, &w);			w.gone(&w) is called when the kernel has let go of
- *it
+ *	ring_unwatch(ring, &w);			w.gone(&w) is called when the kernel has let go
  *
  * Polls are multishot: told once for each wake-up, so a handler reads until nothing is left.  A
  * struct watch belongs to its owner and must live until gone() was called.  One thread a ring.

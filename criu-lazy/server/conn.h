@@ -3,8 +3,8 @@
  * conn.h - one connection to a client, for as long as it lasts.
  *
  * conn_serve() runs in a thread of its own, from the TLS handshake to the end.  The first bytes
- *tell which protocol the client speaks (proto/ps.h in one of two layouts, proto/lanes.h); after
- *that it is up to
+ * tell which protocol the client speaks (proto/ps.h in one of two layouts, proto/lanes.h); after
+ * that it is up to
  *
  *	serve_pages()	serve.c: GET of a stock helper, until the client asks for lanes
  *	serve_lanes()	lanes.c: one lane of our own helper

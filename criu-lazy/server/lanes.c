@@ -9,7 +9,7 @@
  *
  * The tail grows with the number of pages, so header and tail are put in front of the body from
  * behind.  Pages are read with pread(2), never through the mapping: a file that was cut is an
- *answer "EIO" and not a SIGBUS, and what the sums are made of is what is sent.
+ * answer "EIO" and not a SIGBUS, and what the sums are made of is what is sent.
  *
  * Memory: one buffer of LANES_MAX_BODY, or, where pages are compressed, two of half of that, so
  * never much more than 1 MiB, and touched only as far as requests reach.

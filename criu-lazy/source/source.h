@@ -9,8 +9,7 @@
  *
  *	- requests are for pages that the image has: whole pages, at least one
  *	- an answer holds 1..nr_pages pages, from the first on; the asker asks again for the rest
- *	- after SOURCE_LATER exactly one of done() and a return from source_cancel() ends the
- *request
+ *	- after SOURCE_LATER exactly one of done() and a return from source_cancel() ends it
  *	- done() is never called from within source_fetch(), source_hurry() or source_cancel();
  *	  it may call all three, for any request but the one it is called for
  *
