@@ -1,7 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Chunks go through a ring of slots with one writer and one reader, so neither takes a lock.  The
- * thread spins for a moment when the ring is empty, since the next chunk is never far, and then
+ * A slot belongs to one side at a time, by its state, so neither takes a lock for it:
+ *
+ *	FREE -> POSTED		by the engine
+ *	POSTED -> COPYING	by the thread, or back to FREE by the engine: who comes first
+ *	COPYING -> DONE		by the thread
+ *	DONE -> FREE		by the engine
+ *
+ * The thread spins for a moment when nothing is posted, since the next chunk is never far, and then
  * sleeps on a condition.
  */
 #include "criu-lazy/engine/copier.h"
@@ -23,7 +29,10 @@
 
 enum { SLOTS = COPIER_SLOTS, EXPECT_PAGES = 256, SPINS = 2000 };
 
+enum slot_state { FREE, POSTED, COPYING, DONE };
+
 struct slot {
+	_Atomic enum slot_state state;
 	int uffd;
 	uint64_t dst;
 	const void *src;
@@ -41,9 +50,6 @@ struct expectation {
 struct copier {
 	pthread_t thread;
 	struct slot slots[SLOTS];
-	_Atomic unsigned posted; /* by the engine */
-	_Atomic unsigned done; /* by the thread */
-	unsigned reaped; /* the engine's own */
 	_Atomic bool stop;
 	_Atomic bool expecting; /* the thread is busy with an expectation */
 	_Atomic bool sleeping;
@@ -58,18 +64,46 @@ static void relax(void)
 	__builtin_ia32_pause();
 }
 
-static void copy_slot(struct copier *c)
+static struct slot *find(struct copier *c, enum slot_state state)
 {
-	struct slot *slot = &c->slots[c->done % SLOTS];
+	struct slot *slot;
 
-	slot->result.outcome =
-		uffd_copy(slot->uffd, slot->dst, slot->src, slot->len, &slot->result.done);
-	atomic_fetch_add(&c->done, 1);
+	for (slot = c->slots; slot < c->slots + SLOTS; slot++)
+		if (atomic_load(&slot->state) == state)
+			return slot;
+	return NULL;
+}
+
+/* Of those that are so, the first that nobody else takes. */
+static struct slot *take(struct copier *c, enum slot_state from, enum slot_state to)
+{
+	struct slot *slot;
+
+	for (slot = c->slots; slot < c->slots + SLOTS; slot++) {
+		enum slot_state expected = from;
+
+		if (atomic_compare_exchange_strong(&slot->state, &expected, to))
+			return slot;
+	}
+	return NULL;
 }
 
 static bool work_waits(struct copier *c)
 {
-	return atomic_load(&c->posted) != atomic_load(&c->done);
+	return find(c, POSTED);
+}
+
+/* true: there was one. */
+static bool copy_slot(struct copier *c)
+{
+	struct slot *slot = take(c, POSTED, COPYING);
+
+	if (!slot)
+		return false;
+	slot->result.outcome =
+		uffd_copy(slot->uffd, slot->dst, slot->src, slot->len, &slot->result.done);
+	atomic_store(&slot->state, DONE);
+	return true;
 }
 
 static void expect_runs(struct copier *c, const struct expectation *e)
@@ -81,8 +115,8 @@ static void expect_runs(struct copier *c, const struct expectation *e)
 		uint64_t at;
 
 		for (at = 0; at < run->nr_pages && !c->stop; at += EXPECT_PAGES) {
-			while (work_waits(c)) /* copies come first */
-				copy_slot(c);
+			while (copy_slot(c)) /* copies come first */
+				;
 			source_expect(e->source, run->img + (at << PAGE_SHIFT),
 			              min_u64(EXPECT_PAGES, run->nr_pages - at));
 		}
@@ -132,8 +166,7 @@ static void *work(void *arg)
 	 */
 	sched_setscheduler(0, SCHED_IDLE, &none);
 	while (!c->stop) {
-		if (work_waits(c)) {
-			copy_slot(c);
+		if (copy_slot(c)) {
 			spins = 0;
 		} else if (spins++ < SPINS) {
 			relax();
@@ -211,25 +244,44 @@ void copier_free(struct copier *c)
 	free(c);
 }
 
-bool copier_has_room(const struct copier *c)
+bool copier_has_room(struct copier *c)
 {
-	return c->posted - c->reaped < SLOTS && !c->expecting;
+	return !c->expecting && find(c, FREE);
 }
 
 void copier_copy(struct copier *c, int uffd, uint64_t dst, const void *src, uint64_t len,
                  void *owner)
 {
-	c->slots[c->posted % SLOTS] = (struct slot){
-		.uffd = uffd, .dst = dst, .src = src, .len = len, .result = {.owner = owner}};
-	atomic_fetch_add(&c->posted, 1);
+	struct slot *slot = find(c, FREE);
+
+	slot->uffd = uffd;
+	slot->dst = dst;
+	slot->src = src;
+	slot->len = len;
+	slot->result = (struct copier_result){.owner = owner};
+	atomic_store(&slot->state, POSTED);
 	wake(c);
 }
 
 bool copier_reap(struct copier *c, struct copier_result *ret)
 {
-	if (c->reaped == atomic_load(&c->done))
+	struct slot *slot = find(c, DONE);
+
+	if (!slot)
 		return false;
-	*ret = c->slots[c->reaped++ % SLOTS].result;
+	*ret = slot->result;
+	atomic_store(&slot->state, FREE);
+	return true;
+}
+
+static bool take_back(struct copier *c, struct copier_result *ret)
+{
+	struct slot *slot = take(c, POSTED, FREE);
+
+	if (!slot)
+		return false;
+	*ret = slot->result;
+	ret->not_begun = true;
 	return true;
 }
 
@@ -238,9 +290,9 @@ bool copier_wait(struct copier *c, struct copier_result *ret)
 	static const struct timespec moment = {.tv_nsec = 10000};
 	int spins = 0;
 
-	if (c->reaped == c->posted)
-		return false;
-	while (!copier_reap(c, ret)) {
+	while (!take_back(c, ret) && !copier_reap(c, ret)) {
+		if (!find(c, COPYING) && !find(c, DONE))
+			return false;
 		/*
 		 * Usually microseconds.  When the thread was preempted it may go on here while we
 		 * sleep; a yield would not let it.

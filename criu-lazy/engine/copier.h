@@ -5,10 +5,8 @@
  *
  * It decides nothing.  The rule that events are read and applied in one step with respect to every
  * copy is kept by the engine: before it reads events of an address space it waits until the chunks
- * it has given away for that address space are done (copier_wait()), which takes no longer than a
- * chunk.  It gives none away while faults come at random.
- *
- *	FREE --copier_copy()--> QUEUED --the thread--> DONE --copier_reap()--> FREE
+ * it has given away for that address space are done or taken back (copier_wait()), which takes no
+ * longer than a chunk.  It gives none away while faults come at random.
  *
  * Everything but the thread's own step is called from the engine's thread.
  */
@@ -32,6 +30,7 @@ struct copier_result {
 	void *owner;
 	enum uffd_outcome outcome;
 	uint64_t done; /* bytes, from the start of the chunk */
+	bool not_begun; /* nothing was done: copier_wait() has taken it back */
 };
 
 int copier_new(struct copier **ret, struct err *err);
@@ -40,16 +39,19 @@ int copier_new(struct copier **ret, struct err *err);
 void copier_free(struct copier *c);
 
 /* Would copier_copy() take a chunk now? */
-bool copier_has_room(const struct copier *c);
+bool copier_has_room(struct copier *c);
 
 /* Copy len bytes to dst of the userfaultfd; owner comes back with the result. */
 void copier_copy(struct copier *c, int uffd, uint64_t dst, const void *src, uint64_t len,
                  void *owner);
 
-/* The oldest chunk, if it is done. */
+/* A chunk that is done, if there is one. */
 bool copier_reap(struct copier *c, struct copier_result *ret);
 
-/* Wait until the oldest chunk is done, and take it; false: there is none. */
+/*
+ * Take back a chunk that the thread has not begun, or else wait until one is done; false: there is
+ * none.  With all processors busy the thread may not run for long, so nobody waits for it to begin.
+ */
 bool copier_wait(struct copier *c, struct copier_result *ret);
 
 /*

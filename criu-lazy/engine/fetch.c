@@ -392,6 +392,10 @@ static void take_back(const struct copier_result *result)
 	tracker_end(s->tracker, fetch->ticket);
 	fetch_free(fetch);
 	requeue_waiting(s); /* a fault may have joined it */
+	if (result->not_begun) {
+		s->nothing_free = false;
+		return;
+	}
 	if (result->outcome == UFFD_CHANGING)
 		s->unquiet = true;
 	if (result->outcome != UFFD_DONE) /* what it means is found out by ourselves */
