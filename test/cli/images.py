@@ -93,7 +93,7 @@ def write(folder, *processes):
     processes = processes or (Process(1000),)
     os.makedirs(folder, exist_ok=True)
     ids = message((1, 1), (2, 1), (3, 1), (4, 1))
-    put(folder, "inventory.img", image("inventory", message((1, 1), (2, 1), (3, ids), (5, 1))))
+    put(folder, "inventory.img", image("inventory", message((1, 2), (2, 1), (3, ids), (5, 1))))
     put(folder, "pstree.img", image("pstree", *(
         message((1, p.pid), (2, p.ppid), (3, p.pid), (4, p.pid), (5, p.pid)) for p in processes)))
     for n, p in enumerate(processes, 1):
