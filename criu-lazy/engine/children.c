@@ -68,16 +68,28 @@ static bool has_changed(const struct session *child, uint64_t addr, uint64_t len
 	return false;
 }
 
-/* Who has exited is no witness; a child of its own that nobody serves yet has what it had. */
+/*
+ * Who has exited is no witness; a child of its own that nobody serves yet has what it had.  One
+ * that has something to tell refuses to answer, and is not heard before this one's story is
+ * settled: to wait for that would be to wait for oneself.
+ */
 static enum uffd_outcome registered(const struct session *child, uint64_t addr, uint64_t len)
 {
 	enum uffd_outcome outcome = uffd_registered(child->uffd, addr, len);
 	size_t i;
 
-	for (i = 0; i < child->nr_pending && outcome == UFFD_EXITED; i++)
-		if (child->pending[i].event == UFFD_EVENT_FORK)
-			outcome = uffd_registered((int)child->pending[i].arg.fork.ufd, addr, len);
-	return outcome;
+	if (outcome != UFFD_EXITED)
+		return outcome;
+	for (i = 0; i < child->nr_pending; i++) {
+		const struct uffd_msg *msg = &child->pending[i];
+
+		if (msg->event != UFFD_EVENT_FORK)
+			continue;
+		outcome = uffd_registered((int)msg->arg.fork.ufd, addr, len);
+		if (outcome == UFFD_DONE || outcome == UFFD_NOWHERE)
+			return outcome;
+	}
+	return UFFD_EXITED;
 }
 
 /* For newborn_ask(). */

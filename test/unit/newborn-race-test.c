@@ -27,6 +27,7 @@ struct kin {
 	atomic_bool has_forked; /* the child's fork() has returned in it */
 	atomic_int child_wrong, grandchild_wrong; /* 0: has not looked, 1: nothing, else page + 2 */
 	bool child_exits, child_moves, child_moves_on, child_has_threads; /* what the child does */
+	bool grandchild_tells;
 	atomic_int hold_fd; /* the kernel says that it is changing; 0: as it is */
 	int16_t parent[PLACES], of_child[PLACES], of_grandchild[PLACES];
 };
@@ -80,6 +81,8 @@ static void be_grandchild(const struct lane *lane)
 {
 	prctl(PR_SET_PDEATHSIG, 0); /* its parent may go */
 	alarm(2 * PATIENCE);
+	if (kin->grandchild_tells)
+		madvise(place(lane, 21), PAGE_SIZE, MADV_DONTNEED);
 	atomic_store(&kin->grandchild_wrong, look(lane, kin->of_grandchild));
 	_exit(0);
 }
@@ -274,6 +277,22 @@ static void test_grandchild_then_death(void **state)
 	judge(&s);
 }
 
+static bool sleeps(int pid)
+{
+	char path[64], text[512];
+	ssize_t got;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	got = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	text[got > 0 ? got : 0] = '\0';
+	return strstr(text, ") S ") || strstr(text, ") D ");
+}
+
 /* It has exited: it has no memory any more. */
 static bool is_gone(const char *maps)
 {
@@ -324,6 +343,37 @@ static void test_child_exits_then_death(void **state)
 	live(&s, child_has_gone);
 	must(engine_go_on(&s) == 0);
 	must(!said(&s, "pid 1.1: FORK"));
+	judge(&s);
+}
+
+/*
+ *	parent		forks: the child is held
+ *	child		forks: read, and kept; exits
+ *	grandchild	discards a page, and waits: nobody hears it before the child's story is
+ *settled parent		moves: where the child has that is asked, and who could say so
+ *refuses
+ *	parent		is quiet: the child is let go, and not only when it has been held for too
+ *long
+ */
+static void test_child_exits_and_its_child_refuses(void **state)
+{
+	enum { FEW = 100 };
+	struct stage s;
+	int turns;
+
+	(void)state;
+	begin(&s);
+	kin->child_exits = kin->grandchild_tells = true;
+	kin->of_grandchild[21] = 0;
+	child_has_gone(&s);
+	eventually(sleeps(atomic_load(&kin->grandchild)));
+	moved(kin->parent, VICTIM, THERE, VICTIMS);
+	order(s.p, MOVER, OP_REMAP, page_at(s.p, VICTIM), page_at(s.p, THERE), VICTIMS * PAGE_SIZE);
+	turn_until(&s, is_over(s.p, MOVER));
+	release();
+	for (turns = 0; turns < FEW && !said(&s, "pid 1.1: FORK: child 1"); turns++)
+		turn(&s);
+	assert_int_not_equal(turns, FEW);
 	judge(&s);
 }
 
@@ -455,22 +505,6 @@ static void test_moves_on_then_death(void **state)
 /* --- the same move in a child that is held ------------------------------------------------------
  */
 
-static bool sleeps(int pid)
-{
-	char path[64], text[512];
-	ssize_t got;
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return false;
-	got = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	text[got > 0 ? got : 0] = '\0';
-	return strstr(text, ") S ") || strstr(text, ") D ");
-}
-
 /* Nobody of the child's threads sleeps but in what it has to tell. */
 static void half_a_move_in_child(struct stage *s)
 {
@@ -526,6 +560,7 @@ int main(void)
 		TIMED(test_grandchild_then_death),
 		TIMED(test_child_exits),
 		TIMED(test_child_exits_then_death),
+		TIMED(test_child_exits_and_its_child_refuses),
 		TIMED(test_move),
 		TIMED(test_move_then_death),
 		TIMED(test_move_read_then_death),
