@@ -173,6 +173,9 @@ void killer_live(const struct killer *k)
 		if (worker && worker != last) {
 			k->shared->kills.workers++;
 			last = worker;
+			/* After a guardian's pause each would be struck at birth, for ever. */
+			if (now >= next_kill)
+				next_kill = now + 1000 * (int64_t)pause_us(&rng, k->kill_ms);
 		}
 		/* Nobody is left who could see a wrong page: let the worker come to its end. */
 		if (k->kill_ms && worker && now >= next_kill && !k->shared->tree_ended) {
