@@ -71,8 +71,7 @@ static void sleep_ns(uint64_t ns)
 	nanosleep(&ts, NULL);
 }
 
-/* --- processes ----------------------------------------------------------------------------------
- */
+/* --- processes -------------------------------------------------------------------------------- */
 
 static void add_usage(struct rusage *sum, const struct rusage *u)
 {
@@ -107,8 +106,7 @@ static void reap(struct run *r)
 	}
 }
 
-/* --- looking on ---------------------------------------------------------------------------------
- */
+/* --- looking on ------------------------------------------------------------------------------- */
 
 static void sample_helper(struct run *r, uint64_t t)
 {
@@ -180,8 +178,7 @@ static bool is_nobody_left(const struct run *r)
 	return r->helper.ended && r->program_ended;
 }
 
-/* --- the two verbs
- * -------------------------------------------------------------------------------- */
+/* --- the two verbs ---------------------------------------------------------------------------- */
 
 static volatile struct control *map_control(const char *path, bool create)
 {
@@ -365,8 +362,7 @@ static int restore(const struct options *opt)
 	return 0;
 }
 
-/* --- init of its own pid namespace
- * ------------------------------------------------------------------ */
+/* --- init of its own pid namespace ------------------------------------------------------------ */
 
 static int as_init(const struct options *opt, const char *verb)
 {

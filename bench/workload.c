@@ -335,8 +335,7 @@ static void report(struct workload *w)
 		die(path);
 }
 
-/* --- the whole ---------------------------------------------------------------------------------
- */
+/* --- the whole -------------------------------------------------------------------------------- */
 
 static void start_threads(struct workload *w, uint32_t nr)
 {

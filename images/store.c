@@ -4,9 +4,8 @@
  *
  * The life of a file:
  *
- *	STORE_PLACE/pages-N.img    --fsync--+-- rename ---> pages-N.img       never over another one
- *	STORE_PLACE/pagemap-X.img  --fsync--+-- rename ---> pagemap-X.img     over one that was
- *there
+ *	STORE_PLACE/pages-N.img    --fsync--+-- rename ---> pages-N.img     never over another one
+ *	STORE_PLACE/pagemap-X.img  --fsync--+-- rename ---> pagemap-X.img   over one that was there
  *
  * An object's files are closed when the next one begins, with write-back started, so that the fsync
  * at the end finds most on disk and no number of objects runs out of descriptors.

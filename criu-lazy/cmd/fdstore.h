@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * fdstore.h - descriptors that a service manager keeps (systemd's fd store), so that what is
- *started after guardian and worker were both killed can go on.
+ * started after guardian and worker were both killed can go on.
  *
- *	fdstore_open(&store, keeps, err);		first of all: what was kept is back at its
- *number fdstore_attach(&store, memory);
+ *	fdstore_open(&store, keeps, err);	first of all: what was kept is back at its number
+ *	fdstore_attach(&store, memory);
  *	fdstore_keep(&store, KEPT_HANDOFF, fd);	the guardian, before there is a worker
  *	fdstore_sync(&store);			... and now the manager has it
  *	fdstore_keep(), fdstore_drop()		a worker, for what comes and goes; any thread
@@ -14,12 +14,12 @@
  * descriptors by number, so they must come back there.
  *
  * A manager hears only processes that it can still identify when it reads, and a worker's last
- *words may come too late for that.  So whoever goes on says everything again (fdstore_keep() as
- *often as wanted; fdstore_settle()).  It never answers either: fdstore_drop() comes before
- *close(2), since the number may be somebody else's right after it.
+ * words may come too late for that.  So whoever goes on says everything again (fdstore_keep() as
+ * often as wanted; fdstore_settle()).  It never answers either: fdstore_drop() comes before
+ * close(2), since the number may be somebody else's right after it.
  *
  * A fault does not wait for a manager: what cannot be sent at once (or within PATIENCE, if it is
- *the first) is late, and sent by fdstore_flush().
+ * the first) is late, and sent by fdstore_flush().
  */
 #ifndef CRIU_LAZY_CMD_FDSTORE_H
 #define CRIU_LAZY_CMD_FDSTORE_H

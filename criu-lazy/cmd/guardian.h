@@ -4,9 +4,9 @@
  *
  *	guardian	what the user has started; its only child is the
  *	worker		which does everything; when a signal ends it the guardian makes the next
- *one, from its own memory, which is as it was before the first sentinel	nobody's child, in a
- *session of its own: when the guardian has gone without a word it sees to it that nobody reads
- *zeros, and takes its place for that
+ *			one, from its own memory, which is as it was before the first
+ *	sentinel	nobody's child, in a session of its own: when the guardian has gone without
+ *			a word it sees to it that nobody reads zeros, and takes its place for that
  *
  * All three share one table of descriptors (os/family.h), so none is closed by anybody's death
  * while one of them lives.

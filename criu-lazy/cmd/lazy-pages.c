@@ -282,8 +282,7 @@ static int prepare(struct helper *h, struct err *err)
 	return unixsock_adopt(o->socket, r, fdstore_found_fd(&h->store, KEPT_LOCK), &h->sock, err);
 }
 
-/* --- the guardian's ----------------------------------------------------------------------------
- */
+/* --- the guardian's --------------------------------------------------------------------------- */
 
 static int make_journals(struct helper *h, struct err *err)
 {

@@ -366,8 +366,7 @@ int helper_work(void *helper, unsigned life, bool abandon)
 	return r < 0 ? 1 : 0;
 }
 
-/* --- when no worker can ------------------------------------------------------------------------
- */
+/* --- when no worker can ----------------------------------------------------------------------- */
 
 static bool anybody_depends(void)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * From a fault to a page in place: verdict, source, copy, and what each refusal of the kernel means.
+ * From a fault to a page in place: verdict, source, copy, and what each refusal of the kernel
+ * means.
  *
  *	copy says	then
  *	CHANGING	read events, ask the tracker again, retry; nothing is dropped

@@ -107,8 +107,7 @@ void probe_uffd_noncoop(struct probe_result *result)
 	}
 }
 
-/* --- a registered range -------------------------------------------------------------------------
- */
+/* --- a registered range ----------------------------------------------------------------------- */
 
 /* Three missing pages of our own, registered with a descriptor of our own. */
 struct range {
@@ -216,8 +215,7 @@ void probe_uffd_poison(struct probe_result *result)
 			strerror(-r), r == -EOPNOTSUPP ? "Use Linux 6.6 or newer." : "See uffd.");
 }
 
-/* --- what nothing here uses yet -----------------------------------------------------------------
- */
+/* --- what nothing here uses yet --------------------------------------------------------------- */
 
 static void optional_feature(struct probe_result *result, const char *name, uint64_t feature,
                              const char *since)
@@ -244,8 +242,7 @@ void probe_uffd_wp_async(struct probe_result *result)
 	optional_feature(result, "WP_ASYNC", UFFD_FEATURE_WP_ASYNC, "6.7 or newer");
 }
 
-/* --- who may have one ---------------------------------------------------------------------------
- */
+/* --- who may have one ------------------------------------------------------------------------- */
 
 void probe_uffd_device(struct probe_result *result)
 {

@@ -25,8 +25,7 @@
 #define SO_PASSPIDFD 76
 #endif
 
-/* --- telling ------------------------------------------------------------------------------------
- */
+/* --- telling ---------------------------------------------------------------------------------- */
 
 static void tell(struct probe_result *result, enum probe_verdict verdict, const char *fmt,
                  va_list ap) __attribute__((format(printf, 3, 0)));
@@ -74,8 +73,7 @@ void probe_missing(struct probe_result *result, const char *fmt, ...)
 	va_end(ap);
 }
 
-/* --- reading /proc ------------------------------------------------------------------------------
- */
+/* --- reading /proc ---------------------------------------------------------------------------- */
 
 bool probe_under_seccomp(void)
 {
@@ -99,8 +97,7 @@ long probe_read_number(const char *path)
 	return number;
 }
 
-/* --- the probes ---------------------------------------------------------------------------------
- */
+/* --- the probes ------------------------------------------------------------------------------- */
 
 /*
  * 5.13 brought io_uring's multishot poll, without which nothing here works; the rest of what the
@@ -219,8 +216,7 @@ static void probe_cpu_dma_latency(struct probe_result *result)
 	                              : "Run as root, or make the device writable for this user.");
 }
 
-/* --- the table ----------------------------------------------------------------------------------
- */
+/* --- the table -------------------------------------------------------------------------------- */
 
 static const struct {
 	const char *name;

@@ -30,9 +30,8 @@ enum {
 	SERVER_MAX_CLIENTS = 1024, /* connections at a time; the next one is sent away */
 	SERVER_STACK = 256 << 10, /* of a connection's thread */
 };
-#define SERVER_RETURN_NS                                                        \
-	(600 * NSEC_PER_SEC) /* with once: how long a lost helper is waited for \
-	                      */
+/* With once: how long a lost helper is waited for. */
+#define SERVER_RETURN_NS (600 * NSEC_PER_SEC)
 
 struct server_options {
 	enum ps_role role;

@@ -4,8 +4,9 @@
  *
  *	connect, TLS
  *	DIAL_FIRST	ask for one page, with LANES_ASK in the padding where that is possible.
- *			An answer with LANES_ANSWER: the server is ours, say HELLO.  Without:
- *CRIU's. DIAL_FURTHER	say HELLO at once
+ *			An answer with LANES_ANSWER: the server is ours, say HELLO.
+ *			Without: CRIU's.
+ *	DIAL_FURTHER	say HELLO at once
  *
  * So a connection that was dialled has answered at least once (unless there is no page to ask for).
  * The page is thrown away.

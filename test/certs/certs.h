@@ -12,7 +12,7 @@
  *	certs_release(&ca);
  *
  * names is a list: the first is the common name, each is an alternative name, of an address if it
- *is one.  What cannot be done ends the program.
+ * is one.  What cannot be done ends the program.
  */
 #ifndef TEST_CERTS_CERTS_H
 #define TEST_CERTS_CERTS_H

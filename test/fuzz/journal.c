@@ -48,8 +48,7 @@ static struct source *give_source(void *cookie, uint32_t index)
 	return s;
 }
 
-/* --- descriptors -------------------------------------------------------------------------------
- */
+/* --- descriptors ------------------------------------------------------------------------------ */
 
 /* One of the harness, and what it is. */
 static int owned(void)
@@ -79,8 +78,7 @@ static int open_uffd(void)
 	return fd;
 }
 
-/* --- the side ----------------------------------------------------------------------------------
- */
+/* --- the side --------------------------------------------------------------------------------- */
 
 static uint64_t sum_of(const struct journal_record *r)
 {

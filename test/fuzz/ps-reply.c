@@ -7,7 +7,7 @@
  *	bytes		what the server answers
  *
  * What must hold: an answer that passes is to what was asked for, and no longer; where DATA says
- *its pages are, they are.
+ * its pages are, they are.
  */
 #include "criu-lazy/base/page.h"
 #include "proto/ps.h"

@@ -8,9 +8,13 @@
  *	bits 0-2	0	send bytes of the input: as many as the next byte says
  *			1	answer the next request rightly
  *			2	the same, but the next three bytes change a byte of the answer:
- *where (two), and by what 3	a header with a good checksum of what the input says (ours), else as
- *0 4	a new request of as many pages as bits 3-7 say 5	cancel one 6	hurry one 7	let
- *the remote work
+ *				where (two), and by what
+ *			3	a header with a good checksum of what the input says (ours),
+ *				else as 0
+ *			4	a new request of as many pages as bits 3-7 say
+ *			5	cancel one
+ *			6	hurry one
+ *			7	let the remote work
  *
  * What must hold: it comes to an end; every request that was not cancelled is answered once, by
  * pages within what was asked for, or with a reason; pages that came with checksums are right.

@@ -5,7 +5,7 @@
 /*
  * Bytes on their way, each with the moment at which it may go on: one queue for each direction of a
  * connection.  Bytes lie in chunks of a pool that the whole proxy shares, last returned first
- *taken, so that what was just written is still in the processor's cache when it is used anew.
+ * taken, so that what was just written is still in the processor's cache when it is used anew.
  *
  *	n = queue_space(q, iov, want)		where to read to
  *	queue_added(q, bytes, due)		bytes have been read there

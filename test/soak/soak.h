@@ -8,8 +8,9 @@
  *	round.c		one round: starts everybody, watches, judges
  *	world.c		the oracle: what each page must hold, and the operations
  *	tree.c		the restored processes: images, registering, the restorer's side of the
- *socket killer.c	kills the worker at random; also a program by itself ("soak kill") report.c
- *what to tell of a round that failed
+ *			socket
+ *	killer.c	kills the worker at random; also a program by itself ("soak kill")
+ *	report.c	what to tell of a round that failed
  *
  * A round, all of it from one seed:
  *

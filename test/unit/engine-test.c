@@ -26,8 +26,7 @@ enum { PAGES = 4096, MAX_REQUESTS = 16 };
 
 #define LEN ((size_t)PAGES * PAGE_SIZE)
 
-/* --- a source ----------------------------------------------------------------------------------
- */
+/* --- a source --------------------------------------------------------------------------------- */
 
 /* Pages of memory; later: requests wait until the test answers them. */
 struct memory {
@@ -79,8 +78,7 @@ static void answer(struct memory *m, unsigned nr)
 	request->done(request, &bytes, NULL);
 }
 
-/* --- a program ---------------------------------------------------------------------------------
- */
+/* --- a program -------------------------------------------------------------------------------- */
 
 struct space {
 	uint8_t *mem, *content;
@@ -185,8 +183,7 @@ static void close_space(struct space *s)
 	munmap(s->content, LEN);
 }
 
-/* --- tests -------------------------------------------------------------------------------------
- */
+/* --- tests ------------------------------------------------------------------------------------ */
 
 /*
  * A and B wait, A for the page that comes next after many in order, B for one behind it:

@@ -209,8 +209,7 @@ static void test_no_process_to_be_had(void **state)
 	assert_exit(pid, 0);
 }
 
-/* --- the end of a child, seen by a leak checker ------------------------------------------------
- */
+/* --- the end of a child, seen by a leak checker ----------------------------------------------- */
 
 /* Ends by exit(), as a command does: what is only on the stack is in use, what nobody has leaks. */
 static void __attribute__((noinline)) end_with(bool leak)

@@ -502,8 +502,7 @@ static void test_moves_on_then_death(void **state)
 	move_on(child_has_moved_on, NULL);
 }
 
-/* --- the same move in a child that is held ------------------------------------------------------
- */
+/* --- the same move in a child that is held ---------------------------------------------------- */
 
 /* Nobody of the child's threads sleeps but in what it has to tell. */
 static void half_a_move_in_child(struct stage *s)

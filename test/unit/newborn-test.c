@@ -121,8 +121,7 @@ static void expect(struct story *s, uint64_t not_seen, uint64_t seen, uint64_t s
 	tracker_free(s->parent);
 }
 
-/* --- told before the FORK, made after it --------------------------------------------------------
- */
+/* --- told before the FORK, made after it ------------------------------------------------------ */
 
 /*
  *	A                munmap(Y) ! ?UNMAP(Y)
@@ -230,8 +229,7 @@ static void test_not_the_last_word(void **state)
 	expect(&s, 0, 0, 0, 0, 100);
 }
 
-/* --- told after the FORK, made before it --------------------------------------------------------
- */
+/* --- told after the FORK, made before it ------------------------------------------------------ */
 
 /*
  *	A  mremap(X -> Y, FIXED) ! ?UNMAP(Y)         ?REMAP(X,Y)  ?UNMAP(X)
@@ -334,8 +332,7 @@ static void test_spared(void **state)
 	expect(&s, 0, 0, 1, 100, 110);
 }
 
-/* --- what concludes nothing ---------------------------------------------------------------------
- */
+/* --- what concludes nothing ------------------------------------------------------------------- */
 
 /* Each of the stories above, by a kernel that cannot tell any more: as it was told. */
 static void test_unknown(void **state)

@@ -292,8 +292,7 @@ static void test_manager_gone(void **state)
 	close(fd);
 }
 
-/* --- a manager that is slow, or does not read at all --------------------------------------------
- */
+/* --- a manager that is slow, or does not read at all ------------------------------------------ */
 
 /* Is it asleep in poll(2)? */
 static bool polls(pid_t pid)

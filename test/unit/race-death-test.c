@@ -8,8 +8,7 @@
 
 #include "criu-lazy/engine/record.h"
 
-/* --- a worker's death ---------------------------------------------------------------------------
- */
+/* --- a worker's death ------------------------------------------------------------------------- */
 
 /* Some pages are there, for one a thread waits, and its message has been read. */
 static void worker_begins(struct stage *s)

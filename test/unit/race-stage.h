@@ -49,8 +49,7 @@ struct stage {
 	char log[64];
 };
 
-/* --- a source ----------------------------------------------------------------------------------
- */
+/* --- a source --------------------------------------------------------------------------------- */
 
 static inline enum source_answer stage_fetch(struct source *source, struct source_request *request,
                                              struct source_bytes *ret, struct err *err)

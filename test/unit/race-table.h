@@ -105,8 +105,7 @@ static inline void read_and_wait(struct stage *s, size_t page)
 	must(s->p->lane[READER].result == content_of(page));
 }
 
-/* --- the end -----------------------------------------------------------------------------------
- */
+/* --- the end ---------------------------------------------------------------------------------- */
 
 static inline void judge_child(struct stage *s)
 {

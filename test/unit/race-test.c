@@ -114,8 +114,7 @@ static void event_then_copy(struct stage *s)
 	must(hold.made);
 }
 
-/* --- an in-flight request ----------------------------------------------------------------------
- */
+/* --- an in-flight request --------------------------------------------------------------------- */
 
 static void ask(struct stage *s)
 {
@@ -160,8 +159,7 @@ static void event_then_answer(struct stage *s)
 	s->later = false;
 }
 
-/* --- a retry -----------------------------------------------------------------------------------
- */
+/* --- a retry ---------------------------------------------------------------------------------- */
 
 static void unmap_scrap(struct stage *s)
 {

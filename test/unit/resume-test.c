@@ -166,8 +166,7 @@ static void order_call(struct program *p, unsigned lane, int (*call)(struct lane
 	order(p, lane, OP_CALL, 0, 0, 0);
 }
 
-/* --- workers -----------------------------------------------------------------------------------
- */
+/* --- workers ---------------------------------------------------------------------------------- */
 
 static unsigned life, seed_of_life;
 
@@ -288,8 +287,7 @@ static void test_histories(void **state)
 	munmap(storms, STORMS * sizeof(*storms));
 }
 
-/* --- a worker that cannot go on ----------------------------------------------------------------
- */
+/* --- a worker that cannot go on --------------------------------------------------------------- */
 
 static void brings_a_page(struct stage *s)
 {

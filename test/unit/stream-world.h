@@ -55,8 +55,7 @@ static inline uint8_t *pattern(size_t len)
 	return bytes;
 }
 
-/* --- a peer that writes or reads in pieces, in a thread of its own
- * -------------------------------- */
+/* --- a peer that writes or reads in pieces, in a thread of its own ---------------------------- */
 
 struct peer {
 	int fd;

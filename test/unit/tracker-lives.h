@@ -4,7 +4,8 @@
  *
  *	the original	knows what was delivered, and concludes, is asked and settles
  *	loaded		from what the original saved at some point, its marks recalled; goes on
- *alike the replay	from the beginning, or from a save: hears the events with their dates, but
+ *			alike
+ *	the replay	from the beginning, or from a save: hears the events with their dates, but
  *			never what was delivered; a copy of it with the marks recalled is compared
  */
 #ifndef CRIU_LAZY_TEST_UNIT_TRACKER_LIVES_H

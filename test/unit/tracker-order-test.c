@@ -6,7 +6,7 @@
  * page it still lacks.  Threads do system calls on it.  A call changes the truth at once and then
  * tells its events one after the other; the next one is queued some time after the one before it
  * was read.  The tracker sees only what is read.  When no call is unfinished (the kernel does not
- *refuse copies) the tracker must agree with the truth, page by page.
+ * refuse copies) the tracker must agree with the truth, page by page.
  *
  * A fork takes a copy of the truth, and the child's tracker must agree with that copy when no call
  * is unfinished, or enough was heard; in any case about pages that no call was changing then.
@@ -217,8 +217,7 @@ static bool agrees(struct world *w)
 	return !lost && !wrong && !w->child_wrong;
 }
 
-/* --- runs --------------------------------------------------------------------------------------
- */
+/* --- runs ------------------------------------------------------------------------------------- */
 
 static void new_space(struct world *w)
 {

@@ -2,14 +2,14 @@
 /*
  * Make an incremental chain out of a finished dump.
  *
- *	split-chain DIR N SEED [plain]	DIR/parent -> ../DIR-1, DIR-1/parent -> ../DIR-2, ... N
- *levels
+ *	split-chain DIR N SEED [plain]	DIR/parent -> ../DIR-1, DIR-1/parent -> ../DIR-2,
+ *					... N levels
  *
  * Kernels without soft-dirty tracking cannot pre-dump, so the tests of chains take a full dump
- *apart: each page's content goes to one level, picked at random, in blocks and alone.  Above that
- *level it is a hole (PE_PARENT), in the top level of lazy memory at times one that may be brought
- *lazily (PE_PARENT | PE_LAZY, which CRIU never writes; not with "plain"); below it there is
- *nothing, or old content that nobody must see.
+ * apart: each page's content goes to one level, picked at random, in blocks and alone.  Above that
+ * level it is a hole (PE_PARENT), in the top level of lazy memory at times one that may be brought
+ * lazily (PE_PARENT | PE_LAZY, which CRIU never writes; not with "plain"); below it there is
+ * nothing, or old content that nobody must see.
  */
 #include "criu-lazy/base/cleanup.h"
 #include "criu-lazy/base/err.h"
