@@ -16,14 +16,8 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
-
-/* Since Linux 6.5; not in the C library's headers of Debian 12. */
-#ifndef SO_PASSPIDFD
-#define SO_PASSPIDFD 76
-#endif
 
 /* --- telling ---------------------------------------------------------------------------------- */
 
@@ -171,20 +165,6 @@ static void probe_pidfd(struct probe_result *result)
 		                                    : "Use Linux 5.3 or newer.");
 }
 
-static void probe_passpidfd(struct probe_result *result)
-{
-	cleanup_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	const int on = 1;
-
-	if (fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_PASSPIDFD, &on, sizeof(on)) == 0)
-		probe_ok(result, "SO_PASSPIDFD: each restored task hands over its own pidfd");
-	else
-		probe_limited(result,
-		              "SO_PASSPIDFD: %s: restored tasks are known by SO_PASSCRED's pid\n"
-		              "Use Linux 6.5 or newer.",
-		              strerror(errno));
-}
-
 static void probe_memfd(struct probe_result *result)
 {
 	cleanup_close int fd = memfd_create("criu-lazy-probe", MFD_CLOEXEC);
@@ -239,7 +219,6 @@ static const struct {
 	{"cap-kill", false, probe_cap_kill},
 	{"cap-dac-read-search", false, probe_cap_dac_read_search},
 	{"pidfd", false, probe_pidfd},
-	{"so-passpidfd", false, probe_passpidfd},
 	{"memfd", false, probe_memfd},
 	{"cpu-dma-latency", false, probe_cpu_dma_latency},
 };

@@ -87,8 +87,6 @@ static const struct refusal refusals[] = {
 	{"poll fails", SYS_io_uring_enter, ANY_ARGUMENT, 0, EINVAL, "io-uring-multishot",
          PROBE_MISSING, "5.13"},
 	{"no pidfd", SYS_pidfd_open, ANY_ARGUMENT, 0, ENOSYS, "pidfd", PROBE_LIMITED, "seccomp"},
-	{"no SO_PASSPIDFD", SYS_setsockopt, 2, 76, ENOPROTOOPT, "so-passpidfd", PROBE_LIMITED,
-         "6.5"},
 	{"no memfd", SYS_memfd_create, ANY_ARGUMENT, 0, ENOSYS, "memfd", PROBE_LIMITED, "seccomp"},
 };
 
