@@ -45,7 +45,7 @@ CERTS    := $(BUILD)/test/certs/make
 HEADERS  := $(wildcard $(addsuffix /*.h,$(FLOORS) criu-lazy/cmd))
 
 .PHONY: all help check check-unit check-zdtm check-real unit-progs lint sanitize fuzz fuzz-build \
-	repeat bench demo install clean
+	repeat torture bench demo install clean
 .SECONDARY:
 
 all: $(PROG)
@@ -110,6 +110,7 @@ include test/zdtm/Makefile.inc test/proxy/Makefile.inc test/soak/Makefile.inc \
 ## make fuzz         a minute for each fuzz target (FUZZ_SECONDS=60)
 ## make soak         programs that do everything to memory that is missing, and a killer beside the
 ##                   helper, ten minutes long (SECONDS=600 SEED=n)
+## make torture      calls of the helper fail, each in turn, TORTURE_RUNS=5000 for each way to run it
 ## make repeat       a container checkpointed and restored lazily, 400 times (REPEAT=400)
 ## make bench        side by side with CRIU's own helper; tables and pictures
 ## make lint         formatting, static analysis, headers compile alone, the floors' include rule
@@ -153,7 +154,13 @@ sanitize:
 	$(CRIUS) sid
 	$(MAKE) BUILD=$(SANITIZED) SANITIZE=1 all unit-progs zdtm-progs
 	$(MAKE) BUILD=$(THREADED) THREADS=1 all unit-progs zdtm-progs
-	$(CHECK) unit_sanitized zdtm_sanitized unit_threads zdtm_threads
+	$(CHECK) unit_sanitized cli_sanitized zdtm_sanitized unit_threads zdtm_threads
+
+torture:
+	$(SETUP) test
+	$(MAKE) all torture-progs
+	$(MAKE) BUILD=$(SANITIZED) SANITIZE=1 all
+	TORTURE_RUNS=$${TORTURE_RUNS:-5000} $(CHECK) torture
 
 REPEAT ?= 400
 
