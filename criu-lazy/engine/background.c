@@ -138,8 +138,6 @@ static bool copy_chunk(struct session *s, struct tracker_run *run, bool give)
 		session_retry(s);
 		return false;
 	}
-	if (!s->expected && run->nr_pages >= CHUNK_CALM)
-		source_expect(s->source, run->img, run->nr_pages);
 	switch (engine->abandoning ? given_up(&err)
 	                           : source_fetch(s->source, fetch_request(fetch), &bytes, &err)) {
 	case SOURCE_LATER:
@@ -156,6 +154,8 @@ static bool copy_chunk(struct session *s, struct tracker_run *run, bool give)
 		break;
 	}
 	run->nr_pages = bytes.nr_pages;
+	if (bytes.lasting && !s->expected && run->nr_pages >= CHUNK_CALM)
+		source_expect(s->source, run->img, run->nr_pages);
 	if (give && bytes.lasting && fetch_give(fetch, run, bytes.bytes)) {
 		s->cursor = run->start + (run->nr_pages << PAGE_SHIFT);
 		return true;

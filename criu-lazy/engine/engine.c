@@ -270,6 +270,7 @@ struct session *session_add(struct engine *engine, const struct engine_process *
 	s->tracker = process->tracker;
 	s->source = process->source;
 	s->expected = process->expected;
+	source_attach(s->source, engine->ring);
 	s->retry_at = CLOCK_NEVER;
 	s->chunk_limit = UINT64_MAX;
 	if (!engine->replaying && session_watch(s, err) < 0) {

@@ -111,7 +111,10 @@ static void fetch_over(struct fetch *fetch)
 	fetch_free(fetch);
 }
 
-/* Keep the answer until s is quiet for once: better than asking again.  false: no memory. */
+/*
+ * Keep the answer until s is quiet for once: better than asking again, unless it stays with the
+ * source.  false: no memory.
+ */
 static bool park(struct fetch *fetch, const struct source_bytes *bytes)
 {
 	struct session *s = fetch->session;
@@ -154,7 +157,8 @@ static void fetch_done(struct source_request *request, const struct source_bytes
 		if (result == FILL_LOST)
 			err_set(&err, EIO, "reading the image");
 		share_answer(fetch, bytes);
-		if (result == FILL_RETRY && s->state == SESSION_SERVING && park(fetch, bytes)) {
+		if (result == FILL_RETRY && s->state == SESSION_SERVING && !bytes->lasting &&
+		    park(fetch, bytes)) {
 			fetch->answering = false;
 			return;
 		}

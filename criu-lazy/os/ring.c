@@ -10,6 +10,7 @@
 #include <liburing.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <time.h>
 
 enum { RING_ENTRIES = 256, RING_CQ_ENTRIES = 16384 };
@@ -20,6 +21,7 @@ struct ring {
 	unsigned nr_again;
 	struct watch *later; /* ring_retry(), and those that the kernel has refused */
 	int64_t later_at;
+	struct populate *populating;
 };
 
 static const int64_t LATER = 10 * NSEC_PER_MSEC;
@@ -43,8 +45,11 @@ static void nap(void)
 	nanosleep(&moment, NULL);
 }
 
-/* user_data is the watch's address; bit 0 set: the answer to a cancellation, nobody's. */
-static const uint64_t NOBODY = 1;
+/*
+ * user_data is the watch's address, or a struct populate's and IS_POPULATE; bit 0 set: the answer
+ * to a cancellation, nobody's.
+ */
+static const uint64_t NOBODY = 1, IS_POPULATE = 2;
 
 int ring_new(struct ring **ret, struct err *err)
 {
@@ -74,11 +79,24 @@ int ring_new(struct ring **ret, struct err *err)
 	return 0;
 }
 
+static void forget_populate(struct populate *p)
+{
+	*p->prev = p->next;
+	if (p->next)
+		p->next->prev = p->prev;
+}
+
 void ring_free(struct ring *ring)
 {
+	struct populate *p;
+
 	if (!ring)
 		return;
 	io_uring_queue_exit(&ring->uring);
+	while ((p = ring->populating)) {
+		forget_populate(p);
+		p->done(p, -ECANCELED);
+	}
 	free(ring);
 }
 
@@ -237,6 +255,21 @@ void ring_unwatch(struct ring *ring, struct watch *w)
 	io_uring_submit(&ring->uring);
 }
 
+void ring_populate(struct ring *ring, struct populate *p, const void *addr, uint64_t len)
+{
+	struct io_uring_sqe *sqe = next_sqe(ring);
+
+	/* The length is 32 bits there, and nobody asks for more at a time. */
+	io_uring_prep_madvise(sqe, (void *)(uintptr_t)addr, (off_t)len, MADV_POPULATE_READ);
+	io_uring_sqe_set_data64(sqe, (uint64_t)(uintptr_t)p | IS_POPULATE);
+	p->next = ring->populating;
+	p->prev = &ring->populating;
+	if (p->next)
+		p->next->prev = &p->next;
+	ring->populating = p;
+	io_uring_submit(&ring->uring); /* or ring_wait() hands it over */
+}
+
 static int dispatch(struct ring *ring, uint64_t data, int res, unsigned flags)
 {
 	struct watch *w = (struct watch *)(uintptr_t)data;
@@ -244,6 +277,13 @@ static int dispatch(struct ring *ring, uint64_t data, int res, unsigned flags)
 
 	if (data == NOBODY || data == LIBURING_UDATA_TIMEOUT)
 		return 0;
+	if (data & IS_POPULATE) {
+		struct populate *p = (struct populate *)(uintptr_t)(data & ~IS_POPULATE);
+
+		forget_populate(p);
+		p->done(p, res);
+		return 1;
+	}
 	if (w->state == WATCH_CANCELLED) {
 		if (!more) {
 			w->state = WATCH_IDLE;

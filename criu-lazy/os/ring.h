@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * ring.h - the event loop: who is told when a descriptor has something to say.  The only user of
- * liburing.
+ * ring.h - the event loop: who is told when a descriptor has something to say, or when memory has
+ * been read.  The only user of liburing.
  *
  *	struct watch w = {.ready = my_handler};
  *	ring_watch(ring, &w, fd, POLLIN, err);
@@ -40,10 +40,21 @@ struct watch {
 	struct watch *next_again, *next_later;
 };
 
+/* Memory that is to be read from its file, by a thread of the kernel. */
+struct populate {
+	/* res: 0, or what madvise(2) has to say, negative.  *p belongs to its owner again. */
+	void (*done)(struct populate *p, int res);
+	/* private to ring.c */
+	struct populate *next, **prev;
+};
+
 /* -ENOSYS, -EPERM and so on where io_uring is not to be had; `criu-lazy check` tells why. */
 int ring_new(struct ring **ret, struct err *err);
 
-/* NULL is fine.  Watches that are still armed are forgotten without gone(). */
+/*
+ * NULL is fine.  Watches that are still armed are forgotten without gone(); what is populated is
+ * given up (-ECANCELED).
+ */
 void ring_free(struct ring *ring);
 
 /*
@@ -65,6 +76,12 @@ void ring_again(struct ring *ring, struct watch *w);
  * while what it was called for is still there.
  */
 void ring_retry(struct ring *ring, struct watch *w);
+
+/*
+ * madvise(MADV_POPULATE_READ) for len bytes at addr, which may take as long as a disk likes;
+ * done() is called from ring_wait().  There is no way to end it before.
+ */
+void ring_populate(struct ring *ring, struct populate *p, const void *addr, uint64_t len);
 
 /*
  * Wait for at most timeout nanoseconds (0: do not wait, INT64_MAX: no limit), call the handlers of

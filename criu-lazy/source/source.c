@@ -75,6 +75,13 @@ void source_lend(struct source *s)
 			s->ops->lend(s);
 }
 
+void source_attach(struct source *s, struct ring *ring)
+{
+	for (; s; s = s->next)
+		if (s->ops->attach)
+			s->ops->attach(s, ring);
+}
+
 struct source *source_share(struct source *s)
 {
 	s->nr_owners++;

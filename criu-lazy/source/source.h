@@ -27,6 +27,7 @@
 #include <stdint.h>
 
 struct err;
+struct ring;
 struct source;
 
 struct source_bytes {
@@ -62,6 +63,7 @@ struct source_ops {
 	int64_t (*deadline)(const struct source *s);
 	void (*run)(struct source *s, int64_t now);
 	void (*lend)(struct source *s);
+	void (*attach)(struct source *s, struct ring *ring);
 	/* Required. */
 	void (*close)(struct source *s);
 };
@@ -98,6 +100,12 @@ bool source_is_dear(const struct source *s);
  * goes on using them.  (Those of a remote belong to the remote: remote_resume().)
  */
 void source_lend(struct source *s);
+
+/*
+ * Who asks from now on waits in this ring, which lives longer than the source.  An image that was
+ * not told so makes its asker wait for the disk.
+ */
+void source_attach(struct source *s, struct ring *ring);
 
 struct source *source_share(struct source *s);
 

@@ -19,6 +19,7 @@ import peer
 from case_security import EACCES, as_nobody, cut_off, open_folders
 from harness import Failed, pitfall
 from images import BASE, PAGE, Process, content
+from slow_disk import slow_disk
 
 UFFDIO_COPY, DONTWAKE = 0xC028AA03, 1
 WAITED_FOR = 3  # the page that a thread of the task is waiting for when it reports
@@ -274,3 +275,26 @@ def pitfall_other_user(t):
     got = as_nobody(lambda: cut_off(t.socket))
     t.check(got in (0, EACCES), f"another user may connect, and stays: {got}")
     t.whole_restore(helper)
+
+
+# --- P-38: a disk that does not answer ---------------------------------------------------------------
+
+
+@pitfall("P-38")
+def pitfall_slow_disk(t):
+    "a page is read from a disk that does not answer: munmap(), madvise() and fork() do not wait for it"
+    t.images()
+    with slow_disk(t, os.path.join(t.img, "pages-1.img")) as disk:
+        helper = t.helper()
+        sock = t.connect()
+        task = busy(t, sock, lambda task, _fd: task.fault())
+        for what in (peer.UNMAP + UNMAPPED, peer.FORK):
+            try:
+                t.check(task.touch(what), "the task is gone")
+            except TimeoutError as e:
+                raise Failed(f"the program waits in call {what >> 20}") from e
+        disk.let_go()
+        t.check(task.thread_goes_on(), "the fault is not answered")
+        sock.sendall(peer.FINISHED)
+        t.check(all(task.touch(i) for i in range(task.nr) if i != UNMAPPED), "a page is wrong")
+        helper.ends(0)

@@ -43,6 +43,10 @@ class Failed(Exception):
     pass
 
 
+class Skipped(Exception):
+    pass
+
+
 class Helper:
     """A running `criu-lazy lazy-pages` whose log is read."""
 

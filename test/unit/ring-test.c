@@ -336,6 +336,92 @@ static void test_userfaultfd(void **state)
 	ring_free(ring);
 }
 
+/* --- memory that is read ---------------------------------------------------------------------- */
+
+struct read_memory {
+	struct populate populate;
+	int nr_done, res;
+};
+
+static void on_read(struct populate *p, int res)
+{
+	struct read_memory *r = (struct read_memory *)p;
+
+	r->nr_done++;
+	r->res = res;
+}
+
+static int read_memory(struct ring *ring, const void *addr, size_t len)
+{
+	struct read_memory r = {.populate = {.done = on_read}};
+
+	ring_populate(ring, &r.populate, addr, len);
+	while (!r.nr_done)
+		wait_ring(ring, INT64_MAX);
+	return r.res;
+}
+
+static void test_populate(void **state)
+{
+	struct ring *ring = new_ring();
+	int fd = memfd_create("ring-test", MFD_CLOEXEC);
+	uint8_t *mem;
+
+	(void)state;
+	assert_int_equal(ftruncate(fd, PAGE_SIZE), 0);
+	mem = mmap(NULL, 3 * PAGE_SIZE, PROT_READ, MAP_SHARED, fd, 0);
+	assert_true(mem != MAP_FAILED);
+	munmap(mem + 2 * PAGE_SIZE, PAGE_SIZE);
+	assert_int_equal(read_memory(ring, mem, PAGE_SIZE), 0);
+	assert_int_equal(read_memory(ring, mem, 2 * PAGE_SIZE), -EFAULT); /* behind the end */
+	assert_int_equal(read_memory(ring, mem + 2 * PAGE_SIZE, PAGE_SIZE), -ENOMEM);
+	munmap(mem, 2 * PAGE_SIZE);
+	close(fd);
+	ring_free(ring);
+}
+
+/*
+ * Memory of a userfaultfd that nobody answers is as slow as a disk can be.
+ *
+ *	kernel	reads page 0: a fault, and waits
+ *	ring	tells of a bell
+ *	test	brings page 0: it is told
+ *	kernel	reads page 1, and waits
+ *	test	frees the ring: it is told once, that it was given up
+ */
+static void test_populate_waits(void **state)
+{
+	struct read_memory r[2] = {{.populate = {.done = on_read}},
+	                           {.populate = {.done = on_read}}};
+	struct ring *ring = new_ring();
+	struct count count = {0};
+	struct bell *b = bell_new(ring, &count);
+	struct world w;
+	uint64_t done;
+
+	(void)state;
+	world_open(&w);
+	bell_watch(b);
+	ring_populate(ring, &r[0].populate, w.mem, PAGE_SIZE);
+	expect_fault(w.fd, addr_of(&w, 0));
+	ring_bell(b->fd);
+	await(ring, &count.ready, 1);
+	assert_int_equal(r[0].nr_done, 0);
+	assert_int_equal(uffd_copy(w.fd, addr_of(&w, 0), w.src, PAGE_SIZE, &done), UFFD_DONE);
+	while (!r[0].nr_done)
+		wait_ring(ring, INT64_MAX);
+	assert_int_equal(r[0].res, 0);
+	ring_unwatch(ring, &b->watch);
+	await(ring, &count.gone, 1);
+	ring_populate(ring, &r[1].populate, w.mem + PAGE_SIZE, PAGE_SIZE);
+	expect_fault(w.fd, addr_of(&w, 1));
+	ring_free(ring);
+	assert_int_equal(r[1].nr_done, 1);
+	assert_int_equal(r[1].res, -ECANCELED);
+	assert_int_equal(r[0].nr_done, 1);
+	world_close(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -350,6 +436,8 @@ int main(void)
 		TIMED(test_rung_by_a_thread),
 		TIMED(test_signal_ends_the_wait),
 		TIMED(test_userfaultfd),
+		TIMED(test_populate),
+		TIMED(test_populate_waits),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
