@@ -55,6 +55,7 @@ void settings_make(uint64_t seed, struct settings *s)
 	s->short_pages = one_of(&rng, 5) ? between(&rng, 1, 9) : 0;
 	s->kill_ms = one_of(&rng, 4) ? between(&rng, 6, 15) : between(&rng, 15, 150);
 	make_network(&rng, s);
+	s->cold = one_of(&rng, 3);
 	if (s->remote)
 		s->delay_us = s->short_pages = 0;
 	else
@@ -79,11 +80,11 @@ void settings_print(const struct settings *s, char *text, size_t size)
 
 	len = (size_t)snprintf(
 		text, size,
-		"%u tasks, %u threads, %u areas of %u pages, gap %u%s%s, %u ms, end: %s; "
+		"%u tasks, %u threads, %u areas of %u pages, gap %u%s%s%s, %u ms, end: %s; "
 		"background %s, jobs %u, delay %u us, short %u; kills every %u ms",
 		s->tasks, s->threads, s->areas, s->pages, s->gap, s->huge ? ", huge" : "",
-		s->zombie ? ", a zombie" : "", s->work_ms, end[s->end], s->background, s->jobs,
-		s->delay_us, s->short_pages, s->kill_ms);
+		s->cold ? ", cold" : "", s->zombie ? ", a zombie" : "", s->work_ms, end[s->end],
+		s->background, s->jobs, s->delay_us, s->short_pages, s->kill_ms);
 	if (s->remote && len < size)
 		snprintf(text + len, size - len,
 		         "; remote%s, delay %u us, split %u, cuts every %u bytes and %u ms",

@@ -64,6 +64,7 @@ struct settings {
 	enum soak_end end;
 	unsigned int end_ms; /* END_KILLED: when */
 	bool zombie;
+	bool cold; /* images that are not in the page cache */
 	bool huge; /* MADV_HUGEPAGE from the start */
 	/* the helper */
 	char background[16];

@@ -84,6 +84,19 @@ static int write_pages(int dirfd, const struct settings *s, const struct shared 
 	return r < 0 ? r : closed;
 }
 
+/* Out of the page cache, where the file system has one behind which there is a disk. */
+static int make_cold(int dirfd, unsigned int task, struct err *err)
+{
+	char name[64];
+
+	snprintf(name, sizeof(name), "pages-%u.img", task + 1);
+	cleanup_close int fd = openat(dirfd, name, O_RDWR | O_CLOEXEC);
+	if (fd < 0 || fsync(fd) < 0)
+		return err_set(err, errno, "%s", name);
+	posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+	return 0;
+}
+
 static int write_tree(int dirfd, const struct settings *s, struct err *err)
 {
 	struct pstree_task tasks[MAX_TASKS + 1] = {0};
@@ -119,6 +132,8 @@ static int write_images(int dirfd, const struct settings *s, const struct shared
 		r = writer_mm(dirfd, FIRST_PID + t, &mm, err);
 		if (r == 0)
 			r = write_pages(dirfd, s, sh, t, err);
+		if (r == 0 && s->cold)
+			r = make_cold(dirfd, t, err);
 	}
 	return r;
 }
