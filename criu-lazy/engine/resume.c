@@ -1,18 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Going on where another worker died: its journal is replayed into sessions that have no watches
- * yet, then what is still alive is woken up.
+ * yet, then what is still alive is woken up (wake.c).
  *
  * Descriptors are not touched before the end: the journal may name ones that were closed since, and
  * whose numbers are somebody else's by now.
  */
 #include "criu-lazy/base/err.h"
-#include "criu-lazy/base/log.h"
 #include "criu-lazy/engine/journal.h"
 #include "criu-lazy/engine/record.h"
 #include "criu-lazy/engine/session.h"
-#include "criu-lazy/os/proctree.h"
-#include "criu-lazy/os/uffd.h"
+#include "criu-lazy/os/uffd-abi.h"
 #include "criu-lazy/track/newborn.h"
 #include "criu-lazy/track/save.h"
 
@@ -150,7 +148,7 @@ void replay_date(struct session *s)
 }
 
 /* What was delivered: later than the last of the events that somebody acted on. */
-static int recall(struct session *s, struct err *err)
+int replay_recall(struct session *s, struct err *err)
 {
 	if (s->marked && !s->marks) {
 		s->marks = journal_marks_at(s->engine->journal, s->marks_at,
@@ -225,7 +223,7 @@ static int change_begins(struct replay *p, struct err *err)
 	if (p->news)
 		TAILQ_FOREACH(s, &p->engine->sessions, link)
 			if (r == 0)
-				r = recall(s, err);
+				r = replay_recall(s, err);
 	return r;
 }
 
@@ -375,61 +373,6 @@ static int replay(struct replay *p, struct err *err)
 	return r;
 }
 
-/*
- * Its userfaultfd was closed by everybody's death, before a service manager had it: what it misses
- * are zeros from then on.
- */
-static int without_descriptor(struct session *s, struct err *err)
-{
-	const struct session *m;
-	struct err why = {0};
-	int pidfd = s->pidfd, r = recall(s, err);
-
-	if (r < 0)
-		return r;
-	if (tracker_nr_missing(s->tracker)) {
-		/* A child is known by where it came from. */
-		TAILQ_FOREACH(m, &s->family->members, family_link)
-			if (pidfd < 0)
-				pidfd = m->pidfd;
-		log_error("%s: its userfaultfd was not kept: %s", s->name,
-		          pidfd < 0 ? "it cannot be named, and reads zeros: kill it"
-		                    : "killed, with all that came from it, lest it reads zeros");
-		if (pidfd >= 0 && proctree_kill(pidfd, &why) < 0)
-			log_error("%s: %s", s->name, why.text);
-		s->engine->stats->sessions_lost++;
-	}
-	record_end(s->engine, s->id);
-	s->engine->replaying = true; /* nothing is done to its descriptors */
-	session_end(s, true);
-	s->engine->replaying = false;
-	return 0;
-}
-
-static bool is_pidfd(int fd)
-{
-	return syscall(SYS_pidfd_send_signal, fd, 0, NULL, 0) == 0 || errno != EBADF;
-}
-
-/* Its descriptors are what they were, and what was delivered need not come again. */
-static int wake_up(struct session *s, struct err *err)
-{
-	bool fixed;
-	int r;
-
-	if (s->pidfd >= 0 && !is_pidfd(s->pidfd))
-		s->pidfd = -1; /* it was not kept */
-	if (!uffd_is_one(s->uffd, &fixed))
-		return without_descriptor(s, err);
-	uffd_no_wait(s->uffd); /* killed before it had said so */
-	r = recall(s, err);
-	if (r < 0)
-		return r;
-	if (!s->marks)
-		record_marks(s, s); /* of none yet; but named as a child's are */
-	return session_resume(s, err);
-}
-
 int engine_resume(struct engine *engine, const struct engine_resume *how, struct err *err)
 {
 	struct replay p = {.engine = engine, .how = how};
@@ -453,7 +396,7 @@ int engine_resume(struct engine *engine, const struct engine_resume *how, struct
 	engine->replaying = false;
 	TAILQ_FOREACH_SAFE(s, &engine->sessions, link, next)
 		if (r == 0)
-			r = wake_up(s, err);
+			r = session_wake_up(s, err);
 	if (r == 0)
 		r = flight_resume(engine, err);
 	if (r == 0)

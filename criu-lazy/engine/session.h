@@ -297,6 +297,10 @@ bool replay_is_news(const struct engine *engine); /* nobody has acted on it: it 
 void replay_quiet(struct session *s);
 void replay_newborn(struct session *child, const struct newborn_verdict *verdict);
 void replay_answers(struct session *child, const struct record_answer *answers, size_t nr);
+int replay_recall(struct session *s, struct err *err); /* what was delivered */
+
+/* wake.c: when all is replayed; it ends if its userfaultfd was not kept. */
+int session_wake_up(struct session *s, struct err *err);
 int session_resume(struct session *s, struct err *err);
 
 /*
