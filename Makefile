@@ -87,7 +87,7 @@ $(BUILD)/test/unit/%-test: $(BUILD)/test/unit/%-test.o $(LIB)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ $(LIBS) -lcmocka -o $@
 
 # Its children are held as long as it likes.
-$(BUILD)/test/unit/newborn-race-test: LDFLAGS += -Wl,--wrap=uffd_quiet
+$(BUILD)/test/unit/newborn-race-test $(BUILD)/test/unit/newborn-kept-test: LDFLAGS += -Wl,--wrap=uffd_quiet
 
 # Certificates for tests; test/certs/make.c tells how it is called.
 $(CERTS): %: %.o

@@ -187,6 +187,14 @@ void child_pend(struct session *child, const struct uffd_msg *msg)
 	child->pending[child->nr_pending++] = *msg;
 }
 
+bool child_unkept(struct session *child, size_t nr)
+{
+	if (nr >= child->nr_pending || child->pending[nr].event != UFFD_EVENT_FORK)
+		return false;
+	child->pending[nr].arg.fork.ufd = UINT32_MAX;
+	return true;
+}
+
 void child_free(struct session *child)
 {
 	free(child->newborn);

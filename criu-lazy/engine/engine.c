@@ -224,12 +224,9 @@ int session_resume(struct session *s, struct err *err)
 
 	engine_keep(s->engine, KEPT_UFFD, s->uffd, true);
 	engine_keep(s->engine, KEPT_PIDFD, s->pidfd, true);
-	for (i = 0; i < s->nr_pending; i++) {
-		if (s->pending[i].event != UFFD_EVENT_FORK)
-			continue;
-		uffd_no_wait((int)s->pending[i].arg.fork.ufd); /* killed before it had said so */
-		engine_keep(s->engine, KEPT_UFFD, (int)s->pending[i].arg.fork.ufd, true);
-	}
+	for (i = 0; i < s->nr_pending; i++)
+		if (s->pending[i].event == UFFD_EVENT_FORK)
+			engine_keep(s->engine, KEPT_UFFD, (int)s->pending[i].arg.fork.ufd, true);
 	r = session_watch(s, err);
 	if (r < 0)
 		return r;
@@ -649,7 +646,8 @@ int engine_descriptors(const struct engine *engine, int (*add)(void *cookie, int
 		if (r >= 0 && s->pidfd >= 0)
 			r = add(cookie, s->pidfd);
 		for (i = 0; r >= 0 && i < s->nr_pending; i++)
-			if (s->pending[i].event == UFFD_EVENT_FORK)
+			if (s->pending[i].event == UFFD_EVENT_FORK &&
+			    (int)s->pending[i].arg.fork.ufd >= 0)
 				r = add(cookie, (int)s->pending[i].arg.fork.ufd);
 		if (r < 0)
 			break;

@@ -62,10 +62,10 @@ static void on_fork(struct session *s, int uffd)
 
 	snprintf(name, sizeof(name), "%s.%u", s->name, ++s->nr_children);
 	log_debug("%s: FORK: child %u", s->name, s->nr_children);
-	if (tracker_is_done(s->tracker)) {
-		/* Everything was there when it forked, so the child has everything. */
+	/* Everything was there when it forked, so the child has everything; or it was stopped. */
+	if (tracker_is_done(s->tracker) || uffd < 0) {
 		record_end(s->engine, s->engine->next_id++);
-		if (s->engine->replaying)
+		if (s->engine->replaying || uffd < 0)
 			return;
 		engine_keep(s->engine, KEPT_UFFD, uffd, false);
 		close(uffd);

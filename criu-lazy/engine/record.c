@@ -124,6 +124,13 @@ void record_answers(struct session *s, const struct record_answer *answers, size
 	add(s->engine, RECORD_ANSWERS, s->id, answers, nr * sizeof(*answers));
 }
 
+void record_unkept(struct session *s, uint32_t nr)
+{
+	const struct record_unkept unkept = {.nr = nr};
+
+	add(s->engine, RECORD_UNKEPT, s->id, &unkept, sizeof(unkept));
+}
+
 void record_date(struct session *s)
 {
 	const struct record_date date = {.back = tracker_dated(s->tracker),

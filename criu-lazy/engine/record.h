@@ -29,6 +29,7 @@ enum record_type {
 	RECORD_UNNAMED, /* the session has no pidfd any more */
 	RECORD_NEXT, /* in a snapshot: the id of the next session */
 	RECORD_ANSWERS, /* record_answer[]: what the kernel has said about a newborn child */
+	RECORD_UNKEPT, /* record_unkept: nobody has the descriptor of a FORK that waits */
 };
 
 struct record_session {
@@ -54,6 +55,11 @@ struct record_date {
 struct record_answer {
 	uint64_t addr, len;
 	uint32_t answer;
+	uint32_t unused;
+};
+
+struct record_unkept {
+	uint32_t nr; /* of the event, among those of the session that wait */
 	uint32_t unused;
 };
 

@@ -285,6 +285,17 @@ static int on_doubt(struct session *s, const struct journal_record *r, const voi
 	return 0;
 }
 
+static int on_unkept(struct session *s, const struct journal_record *r,
+                     const struct record_unkept *unkept, struct err *err)
+{
+	if (r->len != sizeof(*unkept))
+		return err_set(err, EPROTO, "a FORK of %llu bytes", (unsigned long long)r->len);
+	if (!child_unkept(s, unkept->nr))
+		return err_set(err, EPROTO, "%s: event %u of the %zu that wait is no FORK", s->name,
+		               unkept->nr, s->nr_pending);
+	return 0;
+}
+
 static int on_record(struct replay *p, const struct journal_record *r, const void *payload,
                      struct err *err)
 {
@@ -341,6 +352,8 @@ static int on_record(struct replay *p, const struct journal_record *r, const voi
 	case RECORD_UNNAMED:
 		s->pidfd = -1;
 		break;
+	case RECORD_UNKEPT:
+		return on_unkept(s, r, payload, err);
 	case RECORD_DATE: /* replay_date() has seen it */
 	case RECORD_APPLIED:
 		break;

@@ -172,6 +172,8 @@ void children_let_go(struct session *parent);
 /* Its own event while it is held; there is room. */
 bool child_reserve(struct session *child, size_t nr);
 void child_pend(struct session *child, const struct uffd_msg *msg);
+/* The descriptor of the FORK with this number is lost, -1 from now on; false: it is no FORK. */
+bool child_unkept(struct session *child, size_t nr);
 void child_free(struct session *child);
 
 /*
@@ -275,6 +277,9 @@ void record_settled(struct session *s);
 void record_date(struct session *s);
 void record_newborn(struct session *s, const struct newborn_verdict *verdict);
 void record_answers(struct session *s, const struct record_answer *answers, size_t nr);
+
+/* A FORK that is pending; nr: its number there. */
+void record_unkept(struct session *s, uint32_t nr);
 
 /* Marks of its own; a child's begin with its parent's (NULL: it has none). */
 void record_marks(struct session *s, const struct session *parent);

@@ -17,34 +17,62 @@
 #include <unistd.h>
 
 /*
- * Its userfaultfd was closed by everybody's death, before a service manager had it: what it misses
- * are zeros from then on.
+ * A userfaultfd was closed by everybody's death, before a service manager had it: what who misses
+ * are zeros from then on.  It is that of s, or of a child of it.
  */
-static int without_descriptor(struct session *s, struct err *err)
+static void stop(struct session *s, const char *who)
 {
 	const struct session *m;
 	struct err why = {0};
-	int pidfd = s->pidfd, r = replay_recall(s, err);
+	int pidfd = s->pidfd;
+
+	/* A child is known by where it came from. */
+	TAILQ_FOREACH(m, &s->family->members, family_link)
+		if (pidfd < 0)
+			pidfd = m->pidfd;
+	log_error("%s: %sits userfaultfd was not kept: %s", s->name, who,
+	          pidfd < 0 ? "it cannot be named, and reads zeros: kill it"
+	                    : "killed, with all that came from it, lest it reads zeros");
+	if (pidfd >= 0 && proctree_kill(pidfd, &why) < 0)
+		log_error("%s: %s", s->name, why.text);
+	s->engine->stats->sessions_lost++;
+}
+
+static int without_descriptor(struct session *s, struct err *err)
+{
+	int r = replay_recall(s, err);
 
 	if (r < 0)
 		return r;
-	if (tracker_nr_missing(s->tracker)) {
-		/* A child is known by where it came from. */
-		TAILQ_FOREACH(m, &s->family->members, family_link)
-			if (pidfd < 0)
-				pidfd = m->pidfd;
-		log_error("%s: its userfaultfd was not kept: %s", s->name,
-		          pidfd < 0 ? "it cannot be named, and reads zeros: kill it"
-		                    : "killed, with all that came from it, lest it reads zeros");
-		if (pidfd >= 0 && proctree_kill(pidfd, &why) < 0)
-			log_error("%s: %s", s->name, why.text);
-		s->engine->stats->sessions_lost++;
-	}
+	if (tracker_nr_missing(s->tracker))
+		stop(s, "");
 	record_end(s->engine, s->id);
 	s->engine->replaying = true; /* nothing is done to its descriptors */
 	session_end(s, true);
 	s->engine->replaying = false;
 	return 0;
+}
+
+/*
+ * It was held when its worker died, so its children wait to be served, and miss what it misses.
+ * Those whose descriptors are there do not wait any more when they are read (uffd_is_one()): the
+ * worker may have been killed before it had said so.
+ */
+static void check_children(struct session *s)
+{
+	bool fixed;
+	size_t i;
+
+	for (i = 0; i < s->nr_pending; i++) {
+		int fd = (int)s->pending[i].arg.fork.ufd;
+
+		if (s->pending[i].event != UFFD_EVENT_FORK || fd < 0 || uffd_is_one(fd, &fixed))
+			continue;
+		stop(s, "a child of it: ");
+		/* The number may be another one's when the next worker reads this. */
+		record_unkept(s, (uint32_t)i);
+		child_unkept(s, i);
+	}
 }
 
 static bool is_pidfd(int fd)
@@ -66,6 +94,7 @@ int session_wake_up(struct session *s, struct err *err)
 	r = replay_recall(s, err);
 	if (r < 0)
 		return r;
+	check_children(s);
 	if (!s->marks)
 		record_marks(s, s); /* of none yet; but named as a child's are */
 	return session_resume(s, err);

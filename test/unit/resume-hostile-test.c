@@ -192,6 +192,7 @@ static void refused(struct journal *j, const char *reason)
 
 static void test_impossible(void **state)
 {
+	const struct record_unkept unkept = {.nr = 3};
 	struct journal *j = new_journal();
 
 	(void)state;
@@ -215,6 +216,16 @@ static void test_impossible(void **state)
 	add_session(j, 9, 0, -1);
 	assert_int_equal(journal_add(j, RECORD_NEXT, 8, NULL, 0, NULL, 0), 0);
 	refused(j, "the next session is 8, and may be 10 to 2147483647");
+
+	j = new_journal();
+	add_session(j, 9, 0, -1);
+	assert_int_equal(journal_add(j, RECORD_UNKEPT, 9, &unkept, sizeof(unkept), NULL, 0), 0);
+	refused(j, "pid 1: event 3 of the 0 that wait is no FORK");
+
+	j = new_journal();
+	add_session(j, 9, 0, -1);
+	assert_int_equal(journal_add(j, RECORD_UNKEPT, 9, &unkept, 4, NULL, 0), 0);
+	refused(j, "a FORK of 4 bytes");
 }
 
 int main(void)
