@@ -89,6 +89,9 @@ $(BUILD)/test/unit/%-test: $(BUILD)/test/unit/%-test.o $(LIB)
 # Its children are held as long as it likes.
 $(BUILD)/test/unit/newborn-race-test $(BUILD)/test/unit/newborn-kept-test: LDFLAGS += -Wl,--wrap=uffd_quiet
 
+# Workers die there.
+$(BUILD)/test/unit/resume-count-test: LDFLAGS += -Wl,--wrap=journal_add,--wrap=journal_events_end
+
 # Certificates for tests; test/certs/make.c tells how it is called.
 $(CERTS): %: %.o
 	@echo '  LINK $@'

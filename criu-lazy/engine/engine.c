@@ -17,6 +17,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -237,6 +238,37 @@ int session_resume(struct session *s, struct err *err)
 	return 0;
 }
 
+void engine_sum_up(struct engine *engine)
+{
+	const struct engine_state *state = engine->state;
+
+	if (!state || !state->counted)
+		return;
+	engine->state->stats.sessions = state->sum.sessions;
+	engine->state->stats.pages_total = state->sum.pages_total;
+}
+
+/* By the store to counted; a worker is killed as a whole, so the order is that of the program. */
+void session_count(struct session *s)
+{
+	struct engine *engine = s->engine;
+	struct engine_state *state = engine->state;
+
+	if (!state) {
+		engine->stats->sessions++;
+		engine->stats->pages_total += s->counted_missing;
+		return;
+	}
+	if (s->id < state->counted)
+		return;
+	state->sum.sessions = state->stats.sessions + 1;
+	state->sum.pages_total = state->stats.pages_total + s->counted_missing;
+	atomic_signal_fence(memory_order_seq_cst);
+	state->counted = s->id + 1;
+	atomic_signal_fence(memory_order_seq_cst);
+	engine_sum_up(engine);
+}
+
 void engine_fail(struct engine *engine, const struct err *err)
 {
 	if (!engine->failed.code)
@@ -247,7 +279,6 @@ struct session *session_add(struct engine *engine, const struct engine_process *
                             const char *name, struct family *family, struct err *err)
 {
 	struct session *s = calloc(1, sizeof(*s));
-	uint64_t missing = tracker_nr_missing(process->tracker);
 
 	if (!s || !family_join(s, family)) {
 		free(s);
@@ -278,8 +309,6 @@ struct session *session_add(struct engine *engine, const struct engine_process *
 	}
 	TAILQ_INSERT_TAIL(&engine->sessions, s, link);
 	engine->nr_sessions++;
-	engine->stats->sessions++;
-	engine->stats->pages_total += missing;
 	session_account(s);
 	session_ready(s);
 	return s;
@@ -307,6 +336,7 @@ int engine_adopt(struct engine *engine, const struct engine_process *process, st
 	}
 	record_marks(s, NULL);
 	record_session(s);
+	session_count(s);
 	if (process->taken)
 		*process->taken = 1;
 	return 0;

@@ -87,6 +87,12 @@ struct engine_state {
 		uint64_t nr_pages;
 		uint32_t family;
 	} suspect[ENGINE_SUSPECTS];
+	/* Sessions are counted in the order of their numbers, once: session_count(). */
+	uint32_t counted; /* those with lower numbers */
+	uint32_t unused;
+	struct {
+		uint64_t sessions, pages_total;
+	} sum; /* with the last one of them: what belongs into stats */
 };
 
 int engine_new(const struct engine_options *options, struct engine **ret, struct err *err);

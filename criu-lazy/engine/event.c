@@ -84,6 +84,7 @@ static void on_fork(struct session *s, int uffd)
 		engine_fail(s->engine, &err);
 		return;
 	}
+	session_count(newborn);
 	record_marks(newborn, s);
 	newborn->unquiet = true;
 	child_begin(newborn, s);

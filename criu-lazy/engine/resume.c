@@ -204,6 +204,7 @@ static int on_session(struct replay *p, uint32_t id, const struct record_session
 	s = session_add(engine, &process, name, find_family(engine, head->family), err);
 	if (!s)
 		return -err->code;
+	session_count(s);
 	s->family->id = head->family;
 	s->nr_children = head->nr_children;
 	s->poisons = head->poisons;
@@ -395,9 +396,10 @@ int engine_resume(struct engine *engine, const struct engine_resume *how, struct
 
 	if (r < 0)
 		return r;
+	engine_sum_up(engine);
 	engine->replaying = true;
 	engine->replay = &p;
-	/* What the replay counts was counted before. */
+	/* What the replay counts was counted before (but for session_count()). */
 	engine->stats = &engine->own_stats;
 	r = replay(&p, err);
 	free(p.named);

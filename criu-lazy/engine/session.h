@@ -151,6 +151,13 @@ void session_account(struct session *s); /* after what is missing has changed */
 /* family: its relatives, NULL: none yet.  Takes over everything in process, also on failure. */
 struct session *session_add(struct engine *engine, const struct engine_process *process,
                             const char *name, struct family *family, struct err *err);
+/*
+ * In the statistics, just added and once the journal tells of it: if its worker dies in between,
+ * the next one does it in the replay, and not again otherwise.  engine_sum_up(): to its end, if the
+ * worker has died within.
+ */
+void session_count(struct session *s);
+void engine_sum_up(struct engine *engine);
 
 /* event.c: read everything there is, apply events, collect faults.  How many messages came. */
 int session_drain(struct session *s);

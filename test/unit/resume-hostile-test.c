@@ -39,7 +39,7 @@ static struct source *give_source(void *cookie, uint32_t index)
 static struct journal *new_journal(void)
 {
 	const struct journal_options options = {
-		.name = "a journal", .limit = LIMIT, .state_size = sizeof(struct engine_stats)};
+		.name = "a journal", .limit = LIMIT, .state_size = sizeof(struct engine_state)};
 	struct err err = {0};
 	struct journal *j;
 
