@@ -142,11 +142,13 @@ struct engine {
 	bool abandoning; /* nothing is brought any more: all that is missing is lost */
 };
 
-/* engine.c */
+/* session.c */
 void session_ready(struct session *s); /* serve it in this turn */
 void session_retry(struct session *s); /* serve it again soon, with growing delay */
 void session_timed(struct session *s); /* it has a request with a source */
 void session_end(struct session *s, bool exited);
+void session_check(struct session *s); /* is its address space still there? */
+void session_free(struct session *s); /* one that has ended, and is in no list */
 void session_account(struct session *s); /* after what is missing has changed */
 /* family: its relatives, NULL: none yet.  Takes over everything in process, also on failure. */
 struct session *session_add(struct engine *engine, const struct engine_process *process,
@@ -313,6 +315,8 @@ int replay_recall(struct session *s, struct err *err); /* what was delivered */
 
 /* wake.c: when all is replayed; it ends if its userfaultfd was not kept. */
 int session_wake_up(struct session *s, struct err *err);
+
+/* session.c: the end of that: it is watched, and who waits asks again. */
 int session_resume(struct session *s, struct err *err);
 
 /*
