@@ -68,6 +68,7 @@ int openat(int dir, const char *path, int flags, ...)
 WRAP(FILE *, fopen, NULL, (const char *path, const char *mode), (path, mode))
 WRAP(FILE *, fdopen, NULL, (int fd, const char *mode), (fd, mode))
 WRAP(DIR *, fdopendir, NULL, (int fd), (fd))
+WRAP(DIR *, opendir, NULL, (const char *path), (path))
 WRAP(struct dirent *, readdir, NULL, (DIR * dir), (dir))
 WRAP(ssize_t, readlink, -1, (const char *path, char *buf, size_t size), (path, buf, size))
 WRAP(ssize_t, readlinkat, -1, (int dir, const char *path, char *buf, size_t size),
@@ -87,6 +88,9 @@ WRAP(int, unlink, -1, (const char *path), (path))
 WRAP(int, fchdir, -1, (int fd), (fd))
 WRAP(int, chdir, -1, (const char *path), (path))
 WRAP(int, dup2, -1, (int from, int to), (from, to))
+WRAP(int, dup3, -1, (int from, int to, int flags), (from, to, flags))
+WRAP(int, access, -1, (const char *path, int mode), (path, mode))
+WRAP(char *, fgets, NULL, (char *text, int size, FILE *file), (text, size, file))
 WRAP(int, pipe2, -1, (int fds[2], int flags), (fds, flags))
 
 /* The descriptor is gone in any case. */
