@@ -337,6 +337,67 @@ static void test_move_in_child_then_death(void **state)
 	judge(&s);
 }
 
+/* --- a journal that is full ---------------------------------------------------------------------
+ *
+ * While a child is held there is no snapshot, so as many events as the journal holds fill it.
+ */
+
+#define NOBODY_CAN "nobody can go on if this worker dies"
+
+static void begin_with_small_journal(struct stage *s)
+{
+	static const struct journal_options small = {
+		.name = "small", .limit = 4096, .state_size = sizeof(struct engine_state)};
+	struct err err = {0};
+
+	begin(s);
+	journal_free(s->journal);
+	assert_int_equal(journal_new(&small, &s->journal, &err), 0);
+	s->options.journal = s->journal;
+}
+
+static void fill_journal(struct stage *s)
+{
+	enum { FIRST = 100, NR = 100, AT_MOST = 500 };
+	int i;
+
+	grandchild_is_born(s);
+	for (i = 0; i < AT_MOST && !said(s, NOBODY_CAN); i++) {
+		kin->parent[FIRST + i % NR] = 0;
+		order(s->p, MOVER, OP_REMOVE, page_at(s->p, FIRST + (size_t)i % NR), 0, PAGE_SIZE);
+		turn_until(s, is_over(s->p, MOVER));
+	}
+	must(i < AT_MOST);
+}
+
+/* It is given up, which is said once, and nothing else changes. */
+static void test_full_journal(void **state)
+{
+	struct stage s;
+
+	(void)state;
+	begin_with_small_journal(&s);
+	fill_journal(&s);
+	order(s.p, MOVER, OP_REMOVE, page_at(s.p, 99), 0, PAGE_SIZE);
+	turn_until(&s, is_over(s.p, MOVER));
+	kin->parent[99] = 0;
+	assert_int_equal(said(&s, NOBODY_CAN), 1);
+	judge(&s);
+}
+
+/* The next worker is told so, and goes on with nothing. */
+static void test_full_journal_then_death(void **state)
+{
+	struct stage s;
+
+	(void)state;
+	begin_with_small_journal(&s);
+	live(&s, fill_journal);
+	assert_int_equal(said(&s, NOBODY_CAN), 1);
+	assert_int_equal(engine_go_on(&s), -EPROTO);
+	stage_close_all(&s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -352,6 +413,8 @@ int main(void)
 		TIMED(test_moves_on_then_death),
 		TIMED(test_move_in_child),
 		TIMED(test_move_in_child_then_death),
+		TIMED(test_full_journal),
+		TIMED(test_full_journal_then_death),
 	};
 
 	kin = mmap(NULL, sizeof(*kin), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
