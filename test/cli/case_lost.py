@@ -141,7 +141,7 @@ def jobs(t):
 
 
 @case
-def slow_source(t):
+def slow_and_short(t):
     "--filter delay and short: slow, in pieces, right"
     helper, (task,) = restore(t, "--filter", "delay=3000", "--filter", "short=2")
     t.check(task.all_right(), "a page is wrong")
