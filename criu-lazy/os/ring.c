@@ -260,7 +260,7 @@ void ring_populate(struct ring *ring, struct populate *p, const void *addr, uint
 	struct io_uring_sqe *sqe = next_sqe(ring);
 
 	/* The length is 32 bits there, and nobody asks for more at a time. */
-	io_uring_prep_madvise(sqe, (void *)(uintptr_t)addr, (off_t)len, MADV_POPULATE_READ);
+	io_uring_prep_madvise(sqe, (void *)(uintptr_t)addr, (uint32_t)len, MADV_POPULATE_READ);
 	io_uring_sqe_set_data64(sqe, (uint64_t)(uintptr_t)p | IS_POPULATE);
 	p->next = ring->populating;
 	p->prev = &ring->populating;
